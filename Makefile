@@ -1,0 +1,40 @@
+# What a newcomer types: `make demo`, `make test`. What CI runs: `make test` and `make check`.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# faiss-gpu where an NVIDIA driver answers, faiss-cpu everywhere else; choose by hand with FAISS=cpu|gpu
+FAISS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+
+.PHONY: help install demo test check format protos clean
+help: ## list these targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+install: $(VENV)/.installed ## make .venv and install Headrace into it
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (torch is large: a few minutes the first time)"
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(FAISS)]' --group dev
+	@touch $@
+
+demo: install ## stream a world with a change of taste through everything, and print what happened
+	$(BIN)/headrace demo
+
+test: install ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: install ## ruff, ruff format and mypy strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: install ## generate protos/headrace/v1/*_pb2*.py again
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. protos/headrace/v1/*.proto
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info

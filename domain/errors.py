@@ -1,0 +1,114 @@
+"""The exception tree: everything Headrace raises on purpose.
+
+HeadraceError
+|-- ConfigError            a setting is unknown, missing or out of range (names the dotted key)
+|-- SchemaError            a feature schema contradicts itself, or data contradicts the schema
+|-- DatasetError           a dataset folder or file cannot be read as what it claims to be
+|-- InvalidRequestError    a caller's request is malformed (names the field)
+|-- LogError               something is wrong with an event log
+|   |-- LogUnavailableError    the log cannot be reached or written now; trying again may help
+|   |-- LogPositionError       a position lies outside what the log still holds
+|   `-- DecodeError            one record is not an event (carries its position)
+|-- SnapshotError          something is wrong with a snapshot
+|   |-- SnapshotNotFoundError  there is none, or none with that id
+|   `-- SnapshotDamagedError   a file is missing, or its checksum differs (names the file)
+|-- ModelError             a model refuses to go on
+|   `-- NonFiniteLossError     a loss or gradient was NaN or infinite; the weights are unchanged
+`-- ServingError           an answer cannot be given
+    |-- NotReadyError          no snapshot is live yet
+    |-- OverloadedError        the request was refused early because too many are waiting
+    `-- DeadlineExceededError  the caller's deadline passed before an answer was ready
+"""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """Base of everything Headrace raises on purpose; its message is fit to be shown to a user."""
+
+
+class ConfigError(HeadraceError, ValueError):
+    """A setting is unknown, missing or out of range; the message starts with the dotted key."""
+
+
+class SchemaError(HeadraceError, ValueError):
+    """A feature schema contradicts itself, or data contradicts the schema."""
+
+
+class DatasetError(HeadraceError):
+    """A dataset folder or file cannot be read as what it claims to be."""
+
+
+class InvalidRequestError(HeadraceError, ValueError):
+    """A caller's request is malformed.
+
+    Attributes:
+        field: name of the offending request field, as the caller knows it.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class LogError(HeadraceError):
+    """Something is wrong with an event log."""
+
+
+class LogUnavailableError(LogError):
+    """The log cannot be reached or written now; trying again may help."""
+
+
+class LogPositionError(LogError):
+    """A position lies outside what the log still holds."""
+
+
+class DecodeError(LogError):
+    """One record is not an event.
+
+    Attributes:
+        reason: what was expected and what came.
+        where: position of the record, empty while it is not known.
+    """
+
+    def __init__(self, reason: str, *, where: str = "") -> None:
+        super().__init__(f"{reason} (at {where})" if where else reason)
+        self.reason = reason
+        self.where = where
+
+
+class SnapshotError(HeadraceError):
+    """Something is wrong with a snapshot."""
+
+
+class SnapshotNotFoundError(SnapshotError):
+    """There is no snapshot, or none with that id."""
+
+
+class SnapshotDamagedError(SnapshotError):
+    """A file of a snapshot is missing or its checksum differs; the message names the file."""
+
+
+class ModelError(HeadraceError):
+    """A model refuses to go on."""
+
+
+class NonFiniteLossError(ModelError):
+    """A loss or gradient was NaN or infinite; the weights are as they were before the step."""
+
+
+class ServingError(HeadraceError):
+    """An answer cannot be given."""
+
+
+class NotReadyError(ServingError):
+    """No snapshot is live yet."""
+
+
+class OverloadedError(ServingError):
+    """The request was refused early because too many are waiting."""
+
+
+class DeadlineExceededError(ServingError):
+    """The caller's deadline passed before an answer was ready."""

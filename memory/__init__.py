@@ -1,0 +1,1 @@
+"""The fast learner: recent errors correct the next scores."""

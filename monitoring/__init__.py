@@ -1,0 +1,1 @@
+"""Metrics, quality and drift."""

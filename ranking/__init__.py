@@ -1,0 +1,1 @@
+"""Candidates to ordered scores: features, FuXi-alpha, AdaF2M2."""

@@ -1,0 +1,1 @@
+"""Recorded and simulated worlds, scored before they are learned."""

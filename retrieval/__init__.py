@@ -1,0 +1,1 @@
+"""Catalog to candidates: a streaming prior, two towers and an index."""

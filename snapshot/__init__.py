@@ -1,0 +1,1 @@
+"""One consistent cut of everything, published by one rename."""

@@ -1,0 +1,1 @@
+"""Event log to labelled examples to learners."""
