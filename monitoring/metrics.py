@@ -1,0 +1,357 @@
+"""Every Prometheus instrument of Headrace, once.
+
+One `Metrics` per process, made by the composition root and passed to whoever counts something.
+Instruments are grouped by the package whose work they describe; the name on the wire is
+`headrace_<package>_<noun>_<unit>`. `docs/metrics.md` has the question each one answers, and a test
+keeps page and file in step.
+
+Label values are few and known: enumerations below, or names from the configuration (heads,
+variants, streams, partitions). User ids, item ids and request ids never become labels: each value
+is a time series that Prometheus keeps for weeks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from domain.examples import LearnReport
+
+EVENT_KINDS = ("impression", "feedback", "item_update", "user_update")
+DEAD_LETTER_REASONS = ("undecodable", "contradictory", "schema")
+ROLES = ("final", "early_negative", "correction")
+LEARNERS = ("ranking", "retrieval")
+SCOPES = ("progressive", "window")
+METHODS = ("recommend", "retrieve", "rank")
+PATHS = ("ranked", "retrieved", "popular", "cold_start")
+STAGES = ("retrieve", "rank", "compensate", "log")
+DRIFT_DETECTORS = ("adwin", "page_hinkley", "kswin")
+CONFIGURED = ()
+"""For labels whose values come from the configuration: heads, variants, streams, partitions."""
+
+# A request should take 5 to 50 ms and is refused or late beyond a second: six buckets below 10 ms
+# tell a healthy p50 from a slow one, the rest place the p99.
+REQUEST_BUCKETS_S = (
+    0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0
+)  # fmt: skip
+# A stage is a part of a request, so it needs finer buckets at the fast end.
+STAGE_BUCKETS_S = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0
+)  # fmt: skip
+# Steps of a few examples take milliseconds, of thousands seconds.
+STEP_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+PUBLISH_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+CANDIDATE_BUCKETS = (0.0, 1.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """How one instrument was declared.
+
+    Attributes:
+        name: full name as Prometheus shows it.
+        kind: "counter", "gauge" or "histogram".
+        labels: values of each label; empty when the configuration decides them.
+    """
+
+    name: str
+    kind: str
+    labels: Mapping[str, Sequence[str]]
+    help: str
+
+
+class Metrics:
+    """All instruments of one process over a registry of its own.
+
+    Attributes:
+        registry: what an exporter shows; includes the process's CPU, memory and file descriptors.
+        instruments: every declaration, in order.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        maker = _Maker(self.registry)
+        self.stream = StreamMetrics(maker)
+        self.snapshot = SnapshotMetrics(maker)
+        self.retrieval = RetrievalMetrics(maker)
+        self.ranking = RankingMetrics(maker)
+        self.memory = MemoryMetrics(maker)
+        self.monitoring = MonitoringMetrics(maker)
+        self.serving = ServingMetrics(maker)
+        self.app = AppMetrics(maker)
+        self.instruments = tuple(maker.made)
+
+
+class StreamMetrics:
+    """Event log to learning steps."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.events = make.counter(
+            "stream_events_total", "Events taken in, repeats included.", kind=EVENT_KINDS
+        )
+        self.duplicates = make.counter(
+            "stream_duplicates_total", "Events dropped because their id was seen before."
+        )
+        self.late_events = make.counter(
+            "stream_late_events_total", "Events older than the watermark when they arrived."
+        )
+        self.dead_letters = make.counter(
+            "stream_dead_letters_total", "Records set aside.", reason_class=DEAD_LETTER_REASONS
+        )
+        self.examples = make.counter("stream_examples_total", "Examples joined.", role=ROLES)
+        self.pending_impressions = make.gauge(
+            "stream_pending_impressions", "Impressions whose attribution window is open."
+        )
+        self.event_time_seconds = make.gauge(
+            "stream_event_time_seconds", "Newest event time, in seconds since 1970 UTC."
+        )
+        self.watermark_delay_seconds = make.gauge(
+            "stream_watermark_delay_seconds", "Newest event time minus watermark."
+        )
+        self.clock_jumps = make.counter(
+            "stream_clock_jumps_total", "Events refused a say in the watermark: too far ahead."
+        )
+        self.consumer_lag_records = make.gauge(
+            "stream_consumer_lag_records",
+            "Newest offset minus the offset read next.",
+            partition=CONFIGURED,
+        )
+        self.log_failures = make.counter(
+            "stream_log_failures_total", "Reads or writes the event log could not serve."
+        )
+        self.steps = make.counter("stream_steps_total", "Learning steps taken.")
+        self.step_seconds = make.histogram(
+            "stream_step_seconds", "Time of one learning step, all phases.", STEP_BUCKETS_S
+        )
+        self.learned_examples = make.counter(
+            "stream_learned_examples_total", "Examples learned from.", learner=LEARNERS
+        )
+        self.quarantined_examples = make.counter(
+            "stream_quarantined_examples_total",
+            "Examples set aside because loss or gradient was not finite.",
+            learner=LEARNERS,
+        )
+        self.examples_per_second = make.gauge(
+            "stream_examples_per_second", "Examples learned from per second, lately."
+        )
+        self.loss = make.gauge(
+            "stream_loss", "Training loss of the newest micro-batch.", learner=LEARNERS
+        )
+
+    def observe_learning(self, learner: str, report: LearnReport) -> None:
+        """Count one learner's share of a step; an empty batch leaves the loss as it was."""
+        self.learned_examples.labels(learner=learner).inc(report.examples)
+        self.quarantined_examples.labels(learner=learner).inc(report.quarantined)
+        if math.isfinite(report.loss):
+            self.loss.labels(learner=learner).set(report.loss)
+
+
+class SnapshotMetrics:
+    """Snapshots and deltas, as their publisher sees them."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.publish_seconds = make.histogram(
+            "snapshot_publish_seconds", "Time to write and publish a snapshot.", PUBLISH_BUCKETS_S
+        )
+        self.publishes = make.counter("snapshot_publishes_total", "Snapshots published.")
+        self.publish_failures = make.counter(
+            "snapshot_publish_failures_total", "Snapshots that could not be published."
+        )
+        self.age_seconds = make.gauge(
+            "snapshot_age_seconds", "Processing time since the newest snapshot was published."
+        )
+        self.size_bytes = make.gauge("snapshot_size_bytes", "Size of the newest snapshot.")
+        self.last_step = make.gauge("snapshot_last_step", "Learning step of the newest snapshot.")
+        self.deltas = make.counter("snapshot_deltas_total", "Deltas published.")
+        self.delta_size_bytes = make.gauge("snapshot_delta_size_bytes", "Size of the newest delta.")
+
+    def observe_publish(self, *, seconds: float, size_bytes: int, step: int) -> None:
+        """Count one published snapshot."""
+        self.publishes.inc()
+        self.publish_seconds.observe(seconds)
+        self.size_bytes.set(size_bytes)
+        self.last_step.set(step)
+
+
+class RetrievalMetrics:
+    """The catalog and how well it is searched."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.catalog_items = make.gauge("retrieval_catalog_items", "Items that may be retrieved.")
+        self.candidates = make.histogram(
+            "retrieval_candidates", "Candidates found per request.", CANDIDATE_BUCKETS
+        )
+        self.recall_at_20 = make.gauge(
+            "retrieval_recall_at_20_ratio",
+            "Share of taken items ranked in the first 20 of the whole catalog beforehand.",
+            scope=SCOPES,
+        )
+        self.mrr = make.gauge(
+            "retrieval_mrr_ratio", "Mean reciprocal rank of taken items.", scope=SCOPES
+        )
+        self.index_recall = make.gauge(
+            "retrieval_index_recall_ratio", "Share of exact search's results the live index finds."
+        )
+
+
+class RankingMetrics:
+    """The ranker's embedding tables."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.embedding_rows = make.gauge("ranking_embedding_rows", "Rows in use, all tables.")
+        self.embedding_admissions = make.counter(
+            "ranking_embedding_admissions_total", "Ids that were given a row."
+        )
+        self.embedding_evictions = make.counter(
+            "ranking_embedding_evictions_total", "Ids that lost their row."
+        )
+
+
+class MemoryMetrics:
+    """The error memory."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.weight = make.gauge(
+            "memory_lambda", "Weight of the correction; 0 is no correction.", head=CONFIGURED
+        )
+        self.filled_buckets_ratio = make.gauge(
+            "memory_filled_buckets_ratio", "Share of buckets that hold an error."
+        )
+
+
+class MonitoringMetrics:
+    """Quality of the scores, drift, and what went wrong."""
+
+    def __init__(self, make: _Maker) -> None:
+        def quality(name: str, text: str) -> Gauge:
+            return make.gauge(
+                f"monitoring_{name}", text, variant=CONFIGURED, head=CONFIGURED, scope=SCOPES
+            )
+
+        self.auc = quality("auc_ratio", "Chance that a positive is scored above a negative.")
+        self.gauc = quality("gauc_ratio", "AUC per session, weighted by its impressions.")
+        self.normalized_entropy = quality(
+            "normalized_entropy_ratio", "Log loss over that of predicting the mean rate."
+        )
+        self.calibration = quality("calibration_ratio", "Mean prediction over mean label.")
+        self.log_loss = quality("log_loss", "Mean log loss.")
+        self.drift_signals = make.counter(
+            "monitoring_drift_signals_total",
+            "Drift signals given.",
+            detector=DRIFT_DETECTORS,
+            stream=CONFIGURED,
+        )
+        self.drift_live_signals = make.gauge(
+            "monitoring_drift_live_signals", "Drift signals young enough to be looked at."
+        )
+        self.logged_errors = make.counter(
+            "monitoring_logged_errors_total", "Log records of level error or above."
+        )
+        self.last_error_time_seconds = make.gauge(
+            "monitoring_last_error_time_seconds",
+            "When the newest such record was written, in seconds since 1970 UTC; 0 is never.",
+        )
+
+
+class ServingMetrics:
+    """Requests and the models that answer them."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.requests = make.counter(
+            "serving_requests_total",
+            "Requests answered, by gRPC status.",
+            method=METHODS,
+            code=CONFIGURED,
+        )
+        self.request_seconds = make.histogram(
+            "serving_request_seconds", "Time to answer.", REQUEST_BUCKETS_S, method=METHODS
+        )
+        self.stage_seconds = make.histogram(
+            "serving_stage_seconds", "Time in one stage.", STAGE_BUCKETS_S, stage=STAGES
+        )
+        self.answers = make.counter(
+            "serving_answers_total", "Recommendations, by the path that answered.", path=PATHS
+        )
+        self.in_flight = make.gauge("serving_in_flight_requests", "Requests being answered.")
+        self.refused = make.counter(
+            "serving_refused_total", "Requests refused early because too many were waiting."
+        )
+        self.model_age_seconds = make.gauge(
+            "serving_model_age_seconds", "Newest event in the served models to now."
+        )
+        self.snapshot_swaps = make.counter(
+            "serving_snapshot_swaps_total", "Snapshots and deltas taken into service."
+        )
+        self.snapshot_refused = make.counter(
+            "serving_snapshot_refused_total", "Snapshots and deltas found unfit and not served."
+        )
+        self.tail_lag_seconds = make.gauge(
+            "serving_tail_lag_seconds", "Newest event in served histories to now."
+        )
+        self.impressions_logged = make.counter(
+            "serving_impressions_logged_total", "Shown lists written to the event log."
+        )
+        self.impression_log_failures = make.counter(
+            "serving_impression_log_failures_total", "Shown lists that could not be written."
+        )
+
+
+class AppMetrics:
+    """What runs here."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.info = make.gauge(
+            "app_info",
+            "Always 1; the labels say what runs.",
+            process=CONFIGURED,
+            version=CONFIGURED,
+        )
+
+
+class _Maker:
+    """Declares instruments; those with one enumerated label show all its values from the start.
+
+    Without that, a counter's first increment is a series that appears at 1, and `rate()` over it
+    misses exactly the first error.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.made: list[Instrument] = []
+
+    def counter(self, name: str, text: str, **labels: Sequence[str]) -> Counter:
+        full = self._declare(name, "counter", text, labels)
+        counter = Counter(full, text, tuple(labels), registry=self._registry)
+        for label, value in _known_values(labels):
+            counter.labels(**{label: value})
+        return counter
+
+    def gauge(self, name: str, text: str, **labels: Sequence[str]) -> Gauge:
+        full = self._declare(name, "gauge", text, labels)
+        return Gauge(full, text, tuple(labels), registry=self._registry)
+
+    def histogram(
+        self, name: str, text: str, buckets: Sequence[float], **labels: Sequence[str]
+    ) -> Histogram:
+        full = self._declare(name, "histogram", text, labels)
+        histogram = Histogram(
+            full, text, tuple(labels), registry=self._registry, buckets=tuple(buckets)
+        )
+        for label, value in _known_values(labels):
+            histogram.labels(**{label: value})
+        return histogram
+
+    def _declare(self, name: str, kind: str, text: str, labels: Mapping[str, Sequence[str]]) -> str:
+        full = f"headrace_{name}"
+        self.made.append(Instrument(full, kind, dict(labels), text))
+        return full
+
+
+def _known_values(labels: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    if len(labels) != 1:
+        return []
+    return [(label, value) for label, values in labels.items() for value in values]
