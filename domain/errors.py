@@ -14,6 +14,7 @@ HeadraceError
 |   `-- SnapshotDamagedError   a file is missing, or its checksum differs (names the file)
 |-- ModelError             a model refuses to go on
 |   `-- NonFiniteLossError     a loss or gradient was NaN or infinite; the weights are unchanged
+|-- ProcessError           a child process ended although nobody asked it to
 `-- ServingError           an answer cannot be given
     |-- NotReadyError          no snapshot is live yet
     |-- OverloadedError        the request was refused early because too many are waiting
@@ -96,6 +97,10 @@ class ModelError(HeadraceError):
 
 class NonFiniteLossError(ModelError):
     """A loss or gradient was NaN or infinite; the weights are as they were before the step."""
+
+
+class ProcessError(HeadraceError):
+    """A child process ended although nobody asked it to; the message says how."""
 
 
 class ServingError(HeadraceError):

@@ -1,0 +1,29 @@
+"""What the trainer needs of a snapshot store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from domain.event_log import Positions
+from domain.state import State
+
+
+class SnapshotPublisher(Protocol):
+    """Makes one consistent cut of several components durable, all of it or nothing."""
+
+    def publish(
+        self,
+        states: Mapping[str, State],
+        *,
+        positions: Positions,
+        step: int,
+        event_time_ms: int,
+        schema_hash: str,
+        extra: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Publish by one rename and return the snapshot's id.
+
+        Raises:
+            SnapshotError: nothing was published; the current snapshot is as it was.
+        """
