@@ -12,6 +12,7 @@ is a time series that Prometheus keeps for weeks.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from domain.examples import LearnReport
+from monitoring.head_quality import HeadQuality
+from monitoring.prequential_ranks import RankQuality
 
 EVENT_KINDS = ("impression", "feedback", "item_update", "user_update")
 DEAD_LETTER_REASONS = ("undecodable", "contradictory", "schema")
@@ -197,6 +200,11 @@ class RetrievalMetrics:
             "retrieval_index_recall_ratio", "Share of exact search's results the live index finds."
         )
 
+    def observe_quality(self, scope: str, quality: RankQuality) -> None:
+        """Show how well retrieval ranked what users then took (k must be 20)."""
+        _show(self.recall_at_20, quality.recall_at_k, scope=scope)
+        _show(self.mrr, quality.mrr, scope=scope)
+
 
 class RankingMetrics:
     """The ranker's embedding tables."""
@@ -255,6 +263,20 @@ class MonitoringMetrics:
             "monitoring_last_error_time_seconds",
             "When the newest such record was written, in seconds since 1970 UTC; 0 is never.",
         )
+
+    def observe_quality(
+        self, variant: str, scope: str, qualities: Mapping[str, HeadQuality]
+    ) -> None:
+        """Show the quality of each head; a number that cannot be computed leaves the page."""
+        for head, quality in qualities.items():
+            for gauge, value in (
+                (self.auc, quality.auc),
+                (self.gauc, quality.gauc),
+                (self.normalized_entropy, quality.normalized_entropy),
+                (self.calibration, quality.calibration),
+                (self.log_loss, quality.log_loss),
+            ):
+                _show(gauge, value, variant=variant, head=head, scope=scope)
 
 
 class ServingMetrics:
@@ -355,3 +377,12 @@ def _known_values(labels: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
     if len(labels) != 1:
         return []
     return [(label, value) for label, values in labels.items() for value in values]
+
+
+def _show(gauge: Gauge, value: float | None, **labels: str) -> None:
+    """Set a gauge, or take it off the page: a stale number would look like a fresh one."""
+    if value is None:
+        with contextlib.suppress(KeyError):  # older clients complain of what was never shown
+            gauge.remove(*labels.values())
+    else:
+        gauge.labels(**labels).set(value)
