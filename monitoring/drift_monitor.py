@@ -78,6 +78,7 @@ class DriftMonitor:
         for stream in streams:
             for name in config.detectors:
                 self._metrics.drift_signals.labels(detector=name, stream=stream.name)
+        self._metrics.drift_live_signals.set(0)
         self._signals: list[DriftSignal] = []
         self._newest_ms = 0
 

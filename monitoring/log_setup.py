@@ -137,7 +137,7 @@ _OURS = (_LineHandler, _ErrorCounter)
 
 def _text(value: Any) -> str:
     is_fraction = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
-    text = f"{value:.6g}" if is_fraction else str(value)
+    text = f"{float(value):.10g}" if is_fraction else str(value)
     if _PLAIN.fullmatch(text):
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())

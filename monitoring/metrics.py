@@ -14,10 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from domain.examples import LearnReport
 from monitoring.head_quality import HeadQuality
@@ -75,6 +83,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        # A second series per counter and histogram would say only when this process began.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         maker = _Maker(self.registry)
@@ -261,7 +271,7 @@ class MonitoringMetrics:
         )
         self.last_error_time_seconds = make.gauge(
             "monitoring_last_error_time_seconds",
-            "When the newest such record was written, in seconds since 1970 UTC; 0 is never.",
+            "When the newest such record was written, in seconds since 1970 UTC.",
         )
 
     def observe_quality(
@@ -354,6 +364,8 @@ class _Maker:
 
     def gauge(self, name: str, text: str, **labels: Sequence[str]) -> Gauge:
         full = self._declare(name, "gauge", text, labels)
+        if not labels:
+            return _LateGauge(full, text, registry=self._registry)
         return Gauge(full, text, tuple(labels), registry=self._registry)
 
     def histogram(
@@ -371,6 +383,35 @@ class _Maker:
         full = f"headrace_{name}"
         self.made.append(Instrument(full, kind, dict(labels), text))
         return full
+
+
+class _LateGauge(Gauge):
+    """A gauge without labels that is not shown before it is set; with labels all gauges are so.
+
+    Every process declares every instrument, and a server that shows a snapshot age of 0 because it
+    never publishes one would be lying.
+    """
+
+    _is_set = False
+
+    def set(self, value: float) -> None:
+        self._is_set = True
+        super().set(value)
+
+    def inc(self, amount: float = 1) -> None:
+        self._is_set = True
+        super().inc(amount)
+
+    def dec(self, amount: float = 1) -> None:
+        self._is_set = True
+        super().dec(amount)
+
+    def set_function(self, f: Callable[[], float]) -> None:
+        self._is_set = True
+        super().set_function(f)
+
+    def collect(self) -> Iterable[Metric]:
+        return super().collect() if self._is_set else ()
 
 
 def _known_values(labels: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
