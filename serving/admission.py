@@ -1,0 +1,77 @@
+"""Who may come in, and until when: deadlines and bounded concurrency for the request path."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from domain.clock import Clock
+from domain.errors import DeadlineExceededError, OverloadedError
+
+
+class Deadline:
+    """The moment after which an answer is of no use to the caller."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._end_s = clock.stopwatch_s() + seconds
+
+    def remaining_s(self) -> float:
+        """Return the seconds left, 0.0 when none are."""
+        return max(self._end_s - self._clock.stopwatch_s(), 0.0)
+
+    def check(self, stage: str) -> None:
+        """Go on only while there is time.
+
+        Raises:
+            DeadlineExceededError: naming the stage that there was no time for.
+        """
+        if self.remaining_s() <= 0.0:
+            raise DeadlineExceededError(f"the deadline passed before {stage}")
+
+
+class Admission:
+    """Bounds how many requests are inside, and how many of them use the models at once.
+
+    Refusing costs microseconds; letting everybody in costs everybody their deadline.
+    """
+
+    def __init__(self, max_concurrency: int, max_waiting: int) -> None:
+        self.capacity = max_concurrency + max_waiting
+        self._turns = threading.BoundedSemaphore(max_concurrency)
+        self._inside = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Be one of at most `capacity` requests inside.
+
+        Raises:
+            OverloadedError: at once, when there are that many already.
+        """
+        with self._lock:
+            if self._inside >= self.capacity:
+                raise OverloadedError(
+                    f"{self._inside} requests are running or waiting, which is the most allowed"
+                )
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+
+    @contextmanager
+    def turn(self, deadline: Deadline) -> Iterator[None]:
+        """Be one of at most `max_concurrency` requests that use the models.
+
+        Raises:
+            DeadlineExceededError: no turn came in time.
+        """
+        if not self._turns.acquire(timeout=deadline.remaining_s()):
+            raise DeadlineExceededError("the deadline passed while waiting for a turn")
+        try:
+            yield
+        finally:
+            self._turns.release()

@@ -1,0 +1,167 @@
+"""One answer from one bundle of models: candidates, their order, and the path that gave them.
+
+A stage that fails or has no time left hands over to a simpler path, never to silence: the answer
+says which path made it, and the log says why with the request's id.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.clock import Clock
+from domain.events import Features
+from domain.recommendations import Path
+from domain.requests import Candidates, RankingScores
+from monitoring.metrics import ServingMetrics
+from serving import request_id, stages
+from serving.admission import Deadline
+from serving.live_models import LiveModels
+from serving.rank_time import RankTimeEstimate
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Query:
+    """A request to recommend.
+
+    Attributes:
+        time_ms: the moment of the request; features are read as known then.
+        limit: how many items are wanted.
+    """
+
+    user_id: str
+    time_ms: int
+    limit: int
+    context: Features
+    deadline: Deadline
+
+
+class AnswerMaker:
+    """Leads a query through retrieval, ranking and compensation, with a way round each of them."""
+
+    def __init__(
+        self, clock: Clock, num_candidates: int, rank_budget_s: float, metrics: ServingMetrics
+    ) -> None:
+        self._clock = clock
+        self._num_candidates = num_candidates
+        self._rank_time = RankTimeEstimate(rank_budget_s)
+        self._metrics = metrics
+
+    def recommend(self, models: LiveModels, query: Query) -> tuple[Candidates, Path]:
+        """Return at most `query.limit` items, best first, and the path that found them.
+
+        Known user: retrieval, then ranking ("ranked"); ranker failed or late: retrieval's order
+        ("retrieved"); retrieval failed or found nothing: "popular". Unknown user: popular items
+        ordered by the ranker ("cold_start"), or not even that ("popular").
+        """
+        wanted = max(self._num_candidates, query.limit)
+        asker = stages.read_asker(models, query.user_id, query.time_ms)
+        if not asker.known:
+            found = stages.popular_items(models, wanted, asker.seen)
+            in_order = self._ranked(models, query, found)
+            return (
+                (_head(found, query), "popular") if in_order is None else (in_order, "cold_start")
+            )
+        candidates = self._retrieved(models, query, asker, wanted)
+        if candidates is None:
+            return stages.popular_items(models, query.limit, asker.seen), "popular"
+        in_order = self._ranked(models, query, candidates)
+        return (in_order, "ranked") if in_order else (_head(candidates, query), "retrieved")
+
+    def retrieve(
+        self, models: LiveModels, query: Query, *, exclude_seen: bool
+    ) -> tuple[Candidates, Path]:
+        """Return candidates for a user, popular items when retrieval fails or finds none."""
+        asker = stages.read_asker(models, query.user_id, query.time_ms)
+        if not exclude_seen:
+            asker = stages.Asker(view=asker.view, seen=frozenset())
+        found = self._retrieved(models, query, asker, query.limit)
+        if found is None:
+            return stages.popular_items(models, query.limit, asker.seen), "popular"
+        return _head(found, query), "retrieved"
+
+    def rank(self, models: LiveModels, query: Query, item_ids: tuple[str, ...]) -> Candidates:
+        """Return the given items, best first; there is no simpler path, so errors are raised."""
+        scores_N = self._scored(models, query, item_ids)
+        return stages.best_first(item_ids, scores_N, len(item_ids))
+
+    def _retrieved(
+        self, models: LiveModels, query: Query, asker: stages.Asker, wanted: int
+    ) -> Candidates | None:
+        """Return at least `query.limit` candidates if the catalog has them; None: use popular."""
+        try:
+            with self._timed("retrieve"):
+                found = stages.find_candidates(models, asker, query.time_ms, wanted)
+        except Exception:
+            _logger.exception("event=retrieval_failed request=%s", request_id.current())
+            return None
+        if not found.item_ids:
+            _logger.info("event=nothing_retrieved request=%s", request_id.current())
+            return None
+        try:
+            return stages.fill_up(models, found, query.limit, asker.seen)
+        except Exception:
+            _logger.exception("event=popular_failed request=%s", request_id.current())
+            return found
+
+    def _ranked(self, models: LiveModels, query: Query, found: Candidates) -> Candidates | None:
+        """Return the best of `found` in the ranker's order; None when it failed or is too late."""
+        if not found.item_ids:
+            return None
+        needed_s, left_s = self._rank_time.expected_s(), query.deadline.remaining_s()
+        if left_s < needed_s:
+            self._rank_time.skipped()
+            _logger.info(
+                "event=ranking_skipped request=%s left_ms=%.1f needed_ms=%.1f",
+                request_id.current(),
+                left_s * 1_000,
+                needed_s * 1_000,
+            )
+            return None
+        started_s = self._clock.stopwatch_s()
+        try:
+            scores_N = self._scored(models, query, found.item_ids)
+        except Exception:
+            _logger.exception("event=ranking_failed request=%s", request_id.current())
+            return None
+        self._rank_time.observe(self._clock.stopwatch_s() - started_s)
+        return stages.best_first(found.item_ids, scores_N, query.limit)
+
+    def _scored(
+        self, models: LiveModels, query: Query, item_ids: tuple[str, ...]
+    ) -> NDArray[np.float32]:
+        """Return the primary head's probability of each item, float32 (N,)."""
+        with self._timed("rank"):
+            scores = stages.score_items(
+                models, query.user_id, item_ids, query.time_ms, query.context
+            )
+        return self._compensated(models, scores)[:, 0]
+
+    def _compensated(self, models: LiveModels, scores: RankingScores) -> NDArray[np.float32]:
+        """Return corrected probabilities; a failing memory costs its correction, not the answer."""
+        try:
+            with self._timed("compensate"):
+                return stages.compensate(models, scores)
+        except Exception:
+            _logger.exception("event=memory_failed request=%s", request_id.current())
+            return scores.probabilities
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started_s = self._clock.stopwatch_s()
+        try:
+            yield
+        finally:
+            seconds = self._clock.stopwatch_s() - started_s
+            self._metrics.stage_seconds.labels(stage=stage).observe(seconds)
+
+
+def _head(found: Candidates, query: Query) -> Candidates:
+    return Candidates(item_ids=found.item_ids[: query.limit], scores=found.scores[: query.limit])

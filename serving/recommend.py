@@ -1,0 +1,266 @@
+"""The request path, free of transport: Recommend, Retrieve and Rank.
+
+Here a request is validated, let in or refused, answered from one bundle of models, and its shown
+list logged. `answer` has the stages in between and the ways round them.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from domain.clock import Clock
+from domain.errors import ConfigError, HeadraceError, OverloadedError
+from domain.events import Features, Impression, ShownItem
+from domain.recommendations import Path, Recommendation, ScoredItem
+from domain.requests import Candidates
+from monitoring.metrics import ServingMetrics
+from serving import request_id, validate
+from serving.admission import Admission, Deadline
+from serving.answer import AnswerMaker, Query
+from serving.impression_log import ImpressionLog
+from serving.live_models import LiveModels, LiveModelSlot
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommenderConfig:
+    """Sizes, times and bounds of the request path.
+
+    Attributes:
+        num_candidates: how many items retrieval hands to the ranker.
+        default_limit: items in an answer when the caller does not say.
+        max_limit: most items Recommend gives.
+        default_retrieve_limit: as `default_limit`, for Retrieve.
+        max_retrieve_limit: most items Retrieve gives.
+        max_rank_items: most items Rank takes.
+        rank_budget_ms: what ranking is thought to take before the first one was timed; when less
+            than the running estimate is left before the deadline, retrieval's order answers.
+        default_deadline_ms: deadline of a caller that set none.
+        max_concurrency: requests that use the models at the same time.
+        max_waiting: further requests that may wait for their turn; more are refused at once.
+        wait_for_log: whether an answer waits until its impression is durable. When not, a crash
+            can lose impressions that were shown.
+        log_timeout_ms: longest wait for that; then the answer goes out without an impression id.
+    """
+
+    num_candidates: int = 200
+    default_limit: int = 10
+    max_limit: int = 500
+    default_retrieve_limit: int = 100
+    max_retrieve_limit: int = 5_000
+    max_rank_items: int = 5_000
+    rank_budget_ms: int = 20
+    default_deadline_ms: int = 2_000
+    max_concurrency: int = 8
+    max_waiting: int = 12
+    wait_for_log: bool = True
+    log_timeout_ms: int = 500
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            least = 0 if name == "max_waiting" else 1
+            if name != "wait_for_log" and getattr(self, name) < least:
+                raise ConfigError(
+                    f"recommender.{name} must be at least {least}, got {getattr(self, name)}"
+                )
+        for name, most in (
+            ("default_limit", self.max_limit),
+            ("default_retrieve_limit", self.max_retrieve_limit),
+        ):
+            if getattr(self, name) > most:
+                raise ConfigError(
+                    f"recommender.{name} must be at most {most}, got {getattr(self, name)}"
+                )
+
+
+class Recommender:
+    """Answers requests from whatever bundle of models is live when they arrive."""
+
+    def __init__(
+        self,
+        slot: LiveModelSlot,
+        clock: Clock,
+        config: RecommenderConfig,
+        impression_log: ImpressionLog,
+        metrics: ServingMetrics,
+    ) -> None:
+        self._slot = slot
+        self._clock = clock
+        self._config = config
+        self._impression_log = impression_log
+        self._metrics = metrics
+        self._admission = Admission(config.max_concurrency, config.max_waiting)
+        self._answers = AnswerMaker(
+            clock, config.num_candidates, config.rank_budget_ms / 1_000, metrics
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Return how many requests are let in at once; the next one is refused."""
+        return self._admission.capacity
+
+    def recommend(
+        self,
+        user_id: str,
+        limit: int = 0,
+        context: Features | None = None,
+        deadline_s: float | None = None,
+    ) -> Recommendation:
+        """Return the best items for a user now, and log them as shown.
+
+        Args:
+            user_id: who asks; need not be known.
+            limit: how many items, 0 for the configured default.
+            context: features of the moment, as the schema declares them.
+            deadline_s: seconds until the caller gives up, None when it did not say.
+
+        Raises:
+            InvalidRequestError: an argument is out of range; names it.
+            NotReadyError: no snapshot is live yet.
+            OverloadedError: too many requests are waiting.
+            DeadlineExceededError: nothing could be answered in time.
+        """
+        most, default = self._config.max_limit, self._config.default_limit
+        limit = validate.check_limit(limit, default=default, most=most)
+        with self._admitted(deadline_s) as (models, deadline):
+            query = self._query(models, user_id, limit, context, deadline)
+            with self._turn(deadline):
+                items, path = self._answers.recommend(models, query)
+            deadline.check("an answer was ready")
+            self._metrics.answers.labels(path=path).inc()
+            return self._answer(models, items, path, self._log_impression(models, query, items))
+
+    def retrieve(
+        self,
+        user_id: str,
+        limit: int = 0,
+        *,
+        exclude_seen: bool = False,
+        deadline_s: float | None = None,
+    ) -> Recommendation:
+        """Return candidates for a user; nothing is logged.
+
+        Raises:
+            As `recommend`.
+        """
+        most, default = self._config.max_retrieve_limit, self._config.default_retrieve_limit
+        limit = validate.check_limit(limit, default=default, most=most)
+        with self._admitted(deadline_s) as (models, deadline):
+            query = self._query(models, user_id, limit, None, deadline)
+            with self._turn(deadline):
+                items, path = self._answers.retrieve(models, query, exclude_seen=exclude_seen)
+            deadline.check("an answer was ready")
+            return self._answer(models, items, path)
+
+    def rank(
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        context: Features | None = None,
+        deadline_s: float | None = None,
+    ) -> Recommendation:
+        """Return the given items ordered for a user; nothing is logged.
+
+        Raises:
+            As `recommend`; and whatever the ranker raises, because nothing can stand in for it.
+        """
+        validate.check_item_ids(item_ids, self._config.max_rank_items)
+        with self._admitted(deadline_s) as (models, deadline):
+            query = self._query(models, user_id, len(item_ids), context, deadline)
+            with self._turn(deadline):
+                items = self._answers.rank(models, query, tuple(item_ids))
+            deadline.check("an answer was ready")
+            return self._answer(models, items, "ranked")
+
+    @contextmanager
+    def _admitted(self, deadline_s: float | None) -> Iterator[tuple[LiveModels, Deadline]]:
+        """Let a request in and give it the one bundle it will use."""
+        if deadline_s is None:
+            deadline_s = self._config.default_deadline_ms / 1_000
+        deadline = Deadline(self._clock, deadline_s)
+        models = self._slot.current()
+        try:
+            with self._admission.enter(), self._metrics.in_flight.track_inprogress():
+                yield models, deadline
+        except OverloadedError:
+            self._metrics.refused.inc()
+            raise
+
+    @contextmanager
+    def _turn(self, deadline: Deadline) -> Iterator[None]:
+        with self._admission.turn(deadline):
+            deadline.check("work on it began")
+            yield
+
+    def _query(
+        self,
+        models: LiveModels,
+        user_id: str,
+        limit: int,
+        context: Features | None,
+        deadline: Deadline,
+    ) -> Query:
+        validate.check_id("user_id", user_id)
+        validate.check_features(models.schema, "context", context or {}, "context")
+        return Query(
+            user_id=user_id,
+            time_ms=self._clock.now_ms(),
+            limit=limit,
+            context=context or {},
+            deadline=deadline,
+        )
+
+    def _answer(
+        self, models: LiveModels, items: Candidates, path: Path, impression_id: str = ""
+    ) -> Recommendation:
+        scores = items.scores.tolist()
+        return Recommendation(
+            items=tuple(
+                ScoredItem(item_id=item_id, score=score)
+                for item_id, score in zip(items.item_ids, scores, strict=True)
+            ),
+            snapshot_id=models.snapshot_id,
+            path=path,
+            impression_id=impression_id,
+            age_ms=max(self._clock.now_ms() - models.event_time_ms, 0),
+        )
+
+    def _log_impression(self, models: LiveModels, query: Query, items: Candidates) -> str:
+        """Log a shown list; return its event id, "" when it could not be logged in time."""
+        if not items.item_ids:
+            return ""
+        shown = zip(items.item_ids, items.scores.tolist(), strict=True)
+        impression = Impression(
+            event_id=uuid.uuid4().hex,
+            time_ms=query.time_ms,
+            user_id=query.user_id,
+            items=tuple(
+                ShownItem(item_id=item_id, position=position, score=score)
+                for position, (item_id, score) in enumerate(shown)
+            ),
+            context=query.context,
+            snapshot_id=models.snapshot_id,
+        )
+        started_s = self._clock.stopwatch_s()
+        try:
+            if self._config.wait_for_log:
+                timeout_s = min(self._config.log_timeout_ms / 1_000, query.deadline.remaining_s())
+                self._impression_log.write([impression], timeout_s)
+            else:
+                self._impression_log.submit([impression])
+        except HeadraceError as error:
+            self._metrics.impression_log_failures.inc()
+            _logger.warning(
+                "event=impression_not_logged request=%s error=%s", request_id.current(), error
+            )
+            return ""
+        finally:
+            seconds = self._clock.stopwatch_s() - started_s
+            self._metrics.stage_seconds.labels(stage="log").observe(seconds)
+        self._metrics.impressions_logged.inc()
+        return impression.event_id

@@ -1,0 +1,121 @@
+"""The steps of an answer, each on one bundle of models, each raising when it fails.
+
+`recommend` puts them in order and decides what to do when one fails; `warm_up` lets them fail, so
+that a snapshot which cannot answer never becomes live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.errors import ModelError
+from domain.events import Features
+from domain.requests import Candidates, RankingScores, RetrievalRequest, UserView
+from serving.live_models import LiveModels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asker:
+    """The user a request is for, as known at its moment.
+
+    Attributes:
+        seen: items she acted on, as far back as the feature store remembers.
+    """
+
+    view: UserView
+    seen: frozenset[str]
+
+    @property
+    def known(self) -> bool:
+        """Return whether anything is known about her."""
+        return len(self.view.history) > 0 or bool(self.seen or self.view.features)
+
+
+def read_asker(models: LiveModels, user_id: str, time_ms: int) -> Asker:
+    """Return what is known about a user now."""
+    with models.lock.read():
+        store = models.feature_store
+        return Asker(view=store.user_view(user_id, time_ms), seen=store.seen(user_id))
+
+
+def find_candidates(models: LiveModels, asker: Asker, time_ms: int, limit: int) -> Candidates:
+    """Search the live index for items she has not seen."""
+    request = RetrievalRequest(user=asker.view, time_ms=time_ms, limit=limit, exclude=asker.seen)
+    with models.lock.read():
+        return models.retriever.retrieve(request)
+
+
+def popular_items(models: LiveModels, limit: int, exclude: frozenset[str]) -> Candidates:
+    """Return popular and recent items."""
+    with models.lock.read():
+        return models.retriever.popular(limit, exclude)
+
+
+def fill_up(models: LiveModels, found: Candidates, limit: int, seen: frozenset[str]) -> Candidates:
+    """Return `found`, and popular items behind it until there are `limit`.
+
+    Scores of two sources do not compare, so what was filled in carries the last found score.
+    """
+    missing = limit - len(found.item_ids)
+    if missing <= 0:
+        return found
+    more = popular_items(models, missing, seen.union(found.item_ids))
+    last = found.scores[-1] if len(found.item_ids) else np.float32(0.0)
+    return Candidates(
+        item_ids=found.item_ids + more.item_ids,
+        scores=np.concatenate([found.scores, np.full(len(more.item_ids), last, np.float32)]),
+    )
+
+
+def score_items(
+    models: LiveModels, user_id: str, item_ids: tuple[str, ...], time_ms: int, context: Features
+) -> RankingScores:
+    """Return the ranker's probabilities and hidden states, before compensation.
+
+    Raises:
+        ModelError: a probability is not finite; sorting by it would give any order at all.
+    """
+    with models.lock.read():
+        request = models.feature_store.request(user_id, item_ids, time_ms, context)
+    scores = models.ranker.predict([models.ranker.capture(request)])[0]
+    _check_finite(scores.probabilities, "ranker", models.snapshot_id)
+    return scores
+
+
+def compensate(models: LiveModels, scores: RankingScores) -> NDArray[np.float32]:
+    """Return probabilities (N, H) corrected by the error memory.
+
+    Raises:
+        ModelError: a corrected probability is not finite.
+    """
+    corrected = models.memory.compensate(scores.hidden, scores.probabilities)
+    _check_finite(corrected, "memory", models.snapshot_id)
+    return corrected
+
+
+def best_first(item_ids: tuple[str, ...], scores_N: NDArray[np.float32], limit: int) -> Candidates:
+    """Return the `limit` best items by score; equal scores keep the order they came in."""
+    order = np.argsort(-scores_N, kind="stable")[:limit]
+    return Candidates(item_ids=tuple(item_ids[i] for i in order), scores=scores_N[order])
+
+
+def warm_up(models: LiveModels, user_ids: tuple[str, ...], time_ms: int, limit: int) -> None:
+    """Answer for a few users and throw the answers away.
+
+    First calls pay for lazy set-up and cold caches; and models that cannot answer raise here,
+    before they are live.
+    """
+    for user_id in user_ids:
+        asker = read_asker(models, user_id, time_ms)
+        found = find_candidates(models, asker, time_ms, limit)
+        found = fill_up(models, found, limit, asker.seen)
+        if found.item_ids:
+            compensate(models, score_items(models, user_id, found.item_ids, time_ms, {}))
+
+
+def _check_finite(values: NDArray[np.float32], who: str, snapshot_id: str) -> None:
+    if not np.isfinite(values).all():
+        raise ModelError(f"{who} of snapshot {snapshot_id} gave a score that is not finite")

@@ -1,0 +1,77 @@
+"""Checks that every request passes before it costs anything; each names the field that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from domain.errors import HeadraceError, InvalidRequestError, SchemaError
+from domain.events import Features
+from domain.features import Entity, FeatureSchema
+
+MAX_ID_LENGTH = 512
+"""Longest id accepted; histories and tables keep ids, so their length is part of their bound."""
+
+
+def check_id(field: str, value: str) -> None:
+    """Check that an id was given and is not absurdly long.
+
+    Raises:
+        InvalidRequestError: naming `field`.
+    """
+    if not value:
+        raise InvalidRequestError(field, "expected an id, got none")
+    if len(value) > MAX_ID_LENGTH:
+        raise InvalidRequestError(
+            field, f"expected at most {MAX_ID_LENGTH} characters, got {len(value)}"
+        )
+
+
+def check_limit(limit: int, *, default: int, most: int) -> int:
+    """Return how many items are asked for; 0 means the default.
+
+    Raises:
+        InvalidRequestError: naming "limit".
+    """
+    if not 0 <= limit <= most:
+        raise InvalidRequestError("limit", f"expected 1 to {most}, or 0 for {default}, got {limit}")
+    return limit or default
+
+
+def check_item_ids(item_ids: Sequence[str], most: int) -> None:
+    """Check a list of items to be ranked: not empty, not too long, none twice.
+
+    Raises:
+        InvalidRequestError: naming "item_ids" or the offending entry.
+    """
+    if not 0 < len(item_ids) <= most:
+        raise InvalidRequestError("item_ids", f"expected 1 to {most} ids, got {len(item_ids)}")
+    first_index: dict[str, int] = {}
+    for index, item_id in enumerate(item_ids):
+        check_id(f"item_ids[{index}]", item_id)
+        first = first_index.setdefault(item_id, index)
+        if first != index:
+            raise InvalidRequestError(
+                f"item_ids[{index}]", f"{item_id!r} was already given as item_ids[{first}]"
+            )
+
+
+def check_features(schema: FeatureSchema, entity: Entity, features: Features, where: str) -> None:
+    """Check that features are declared and of the declared kind.
+
+    Raises:
+        InvalidRequestError: naming the feature, e.g. "context.tab".
+    """
+    try:
+        schema.check(entity, features, where)
+    except SchemaError as error:
+        raise named_field(error) from error
+
+
+def named_field(error: HeadraceError | str, prefix: str = "") -> InvalidRequestError:
+    """Return the error of a message that reads "field: reason", with the field made its own.
+
+    >>> named_field("feedback.item_id: expected an id, got none", "events[3].").field
+    'events[3].feedback.item_id'
+    """
+    field, _, reason = str(error).partition(": ")
+    return InvalidRequestError(prefix + field, reason)

@@ -1,0 +1,192 @@
+"""A new snapshot to live models: load aside, catch up with the log, warm up, swap.
+
+Whatever goes wrong with a snapshot happens before the swap, so the old one keeps answering.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+from domain.clock import Clock
+from domain.errors import (
+    ConfigError,
+    HeadraceError,
+    LogPositionError,
+    LogUnavailableError,
+    SchemaError,
+)
+from domain.event_log import EventLog, Positions
+from domain.features import FeatureSchema
+from monitoring.metrics import ServingMetrics
+from serving.live_models import LiveModels, LiveModelSlot
+from serving.stages import warm_up
+from serving.tail import LogTail, catch_up
+
+_logger = logging.getLogger(__name__)
+
+_REMEMBERED_REFUSALS = 256
+"""Refused ids kept: snapshots come every few minutes and few are ever current again."""
+
+
+class SnapshotSource(Protocol):
+    """Where snapshots come from; the composition root knows how to build models from one."""
+
+    def current_id(self) -> str | None:
+        """Return the id of the snapshot to serve, None when there is none."""
+
+    def load_models(self, snapshot_id: str) -> LiveModels:
+        """Build models of their own from a verified snapshot; nothing is shared with others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherConfig:
+    """How new snapshots are taken into service.
+
+    Attributes:
+        poll_ms: time between two looks at the snapshot store.
+        warm_up_candidates: items ranked by each warm-up request; as many as a real one ranks.
+        max_records: most records read at once while a new bundle catches up.
+    """
+
+    poll_ms: int = 500
+    warm_up_candidates: int = 200
+    max_records: int = 2_000
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"watcher.{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherParts:
+    """What the watcher works with; `log` is used by its thread alone."""
+
+    source: SnapshotSource
+    schema: FeatureSchema
+    slot: LiveModelSlot
+    tail: LogTail
+    log: EventLog
+
+
+class SnapshotWatcher:
+    """Takes every new current snapshot into service, and remembers which ones it refused."""
+
+    def __init__(
+        self, parts: WatcherParts, clock: Clock, config: WatcherConfig, metrics: ServingMetrics
+    ) -> None:
+        self._parts = parts
+        self._clock = clock
+        self._config = config
+        self._metrics = metrics
+        self._refused: dict[str, None] = {}
+        self._last_complaint = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="snapshot-watcher", daemon=True)
+
+    @property
+    def refused_ids(self) -> tuple[str, ...]:
+        """Return the ids of snapshots that will not be tried again, oldest first."""
+        return tuple(self._refused)
+
+    def start(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching and wait for the thread."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def look_once(self) -> bool:
+        """Take the current snapshot into service unless it is live or refused; say whether.
+
+        A snapshot that cannot be loaded, belongs to another schema or cannot answer is refused for
+        good. A log that cannot be read is not the snapshot's fault: it is tried again.
+        """
+        try:
+            snapshot_id = self._parts.source.current_id()
+        except (HeadraceError, OSError) as error:
+            self._complain(f"event=snapshots_cannot_be_listed error={error}")
+            return False
+        if snapshot_id is None or snapshot_id == self._parts.slot.snapshot_id:
+            return False
+        if snapshot_id in self._refused:
+            return False
+        try:
+            self._take_into_service(snapshot_id)
+        except LogUnavailableError as error:
+            self._complain(f"event=snapshot_waits_for_log id={snapshot_id} error={error}")
+            return False
+        except HeadraceError as error:
+            self._refuse(snapshot_id)
+            _logger.error("event=snapshot_refused id=%s error=%s", snapshot_id, error)
+            return False
+        except Exception:
+            # Models built from a poisoned file may raise anything at all.
+            self._refuse(snapshot_id)
+            _logger.exception("event=snapshot_refused id=%s", snapshot_id)
+            return False
+        self._last_complaint = ""
+        return True
+
+    def _take_into_service(self, snapshot_id: str) -> None:
+        """Make one snapshot live.
+
+        1. Load it aside; check that it belongs to our schema and our log.
+        2. Catch up with the log as it ends now.
+        3. Warm up: unknown and lately active users, so lazy parts are built, and errors come here.
+        4. Let the tail close the last gap and swap.
+        """
+        parts, started_s = self._parts, self._clock.stopwatch_s()
+        models = parts.source.load_models(snapshot_id)
+        if models.schema.hash != parts.schema.hash:
+            raise SchemaError(
+                f"snapshot {snapshot_id} was trained on schema {models.schema.hash}, "
+                f"this server was configured with schema {parts.schema.hash}"
+            )
+        target = parts.log.end_positions()
+        _check_same_log(models, target)
+        batch = self._config.max_records
+        reached = catch_up(models, models.positions, target, parts.log, max_records=batch)
+        users = ("", *reached.users)
+        warm_up(models, users, self._clock.now_ms(), self._config.warm_up_candidates)
+        parts.tail.take_over(models, reached.positions, parts.log)
+        self._metrics.snapshot_swaps.inc()
+        _logger.info(
+            "event=snapshot_live id=%s schema=%s took_s=%.2f",
+            snapshot_id,
+            models.schema.hash,
+            self._clock.stopwatch_s() - started_s,
+        )
+
+    def _refuse(self, snapshot_id: str) -> None:
+        self._metrics.snapshot_refused.inc()
+        self._refused[snapshot_id] = None
+        while len(self._refused) > _REMEMBERED_REFUSALS:
+            del self._refused[next(iter(self._refused))]
+
+    def _complain(self, line: str) -> None:
+        """Log a lasting condition once, not at every look."""
+        if line != self._last_complaint:
+            self._last_complaint = line
+            _logger.warning(line)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self.look_once()
+            self._stopping.wait(self._config.poll_ms / 1_000)
+
+
+def _check_same_log(models: LiveModels, ends: Positions) -> None:
+    for partition, position in models.positions.items():
+        end = ends.get(partition, 0)
+        if position > end:
+            raise LogPositionError(
+                f"snapshot {models.snapshot_id} has read {partition} up to {position}, but the log "
+                f"ends at {end}: it is another log"
+            )

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from domain.errors import ConfigError, LogUnavailableError, SnapshotError
+from domain.events import Feedback
+from domain.features import FeatureSchema
+from serving.live_models import LiveModelSlot
+from serving.tail import LogTail, TailConfig
+from serving.watcher import SnapshotWatcher, WatcherConfig, WatcherParts
+from stream.sqlite_log import PARTITION, SqliteLog
+from tests.unit.serving.worlds import (
+    CLOCK,
+    SCHEMA,
+    Broken,
+    NanRanker,
+    Shelf,
+    count,
+    make_models,
+    serving_metrics,
+)
+
+
+class Post:
+    """A watcher with a real log and tail, and a shelf of snapshots."""
+
+    def __init__(self, tmp_path) -> None:
+        self.log = SqliteLog(tmp_path / "log.sqlite")
+        self.slot = LiveModelSlot()
+        self.metrics = serving_metrics()
+        self.tail = LogTail(self.log, self.slot, CLOCK, TailConfig(poll_timeout_ms=5), self.metrics)
+        self.shelf = Shelf()
+        parts = WatcherParts(
+            source=self.shelf, schema=SCHEMA, slot=self.slot, tail=self.tail, log=self.log
+        )
+        self.watcher = SnapshotWatcher(parts, CLOCK, WatcherConfig(poll_ms=5), self.metrics)
+
+    def click(self, number: int, user_id: str) -> None:
+        self.log.append(
+            [
+                Feedback(
+                    event_id=f"c{number}",
+                    time_ms=1_000 + number,
+                    user_id=user_id,
+                    item_id="i1",
+                    kind="click",
+                )
+            ]
+        )
+
+
+@pytest.fixture
+def post(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    made = Post(tmp_path)
+    yield made
+    made.watcher.stop()
+    made.tail.stop()
+    made.log.close()
+
+
+def test_watcher_waits_while_there_is_no_snapshot(post):
+    assert not post.watcher.look_once()
+    assert post.slot.snapshot_id == ""
+
+
+def test_watcher_takes_a_snapshot_into_service_once(post, caplog):
+    post.shelf.put("s1")
+    assert post.watcher.look_once()
+    assert not post.watcher.look_once()
+    assert (post.slot.snapshot_id, post.shelf.loads) == ("s1", ["s1"])
+    assert count(post.metrics.snapshot_swaps) == 1
+    assert "event=snapshot_live id=s1" in caplog.text
+
+
+def test_watcher_replays_the_log_into_a_new_bundle_before_it_answers(post):
+    for number in range(4):
+        post.click(number, f"u{number}")
+    seen_at_swap = []
+    post.slot.add_listener(
+        lambda models: seen_at_swap.append(
+            [bool(models.feature_store.seen(f"u{number}")) for number in range(4)]
+        )
+    )
+    post.shelf.put("s1", lambda: make_models("s1", positions={PARTITION: 1}))
+    post.watcher.look_once()
+    assert seen_at_swap == [[False, True, True, True]]
+    assert post.tail.positions == {PARTITION: 4}
+
+
+def test_watcher_warms_up_with_unknown_and_lately_active_users_before_the_swap(post):
+    models = make_models("s1")
+    live_at_ranking = []
+    capture = models.ranker.capture
+    models.ranker.capture = lambda request: (
+        live_at_ranking.append((request.user.user_id, post.slot.snapshot_id)),
+        capture(request),
+    )[1]
+    post.click(1, "ann")
+    post.shelf.put("s1", lambda: models)
+    assert post.watcher.look_once()
+    assert live_at_ranking == [("", ""), ("ann", "")]
+
+
+def test_watcher_follows_a_rollback(post):
+    post.shelf.put("s1")
+    post.watcher.look_once()
+    post.shelf.put("s2")
+    post.watcher.look_once()
+    post.shelf.current = "s1"
+    assert post.watcher.look_once()
+    assert post.slot.snapshot_id == "s1"
+
+
+def poison(**parts):
+    return lambda: make_models("s2", **parts)
+
+
+def unloadable():
+    raise MemoryError("a length field says 8 EiB")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (None, "checksum differs"),
+        (poison(schema=FeatureSchema()), f"configured with schema {SCHEMA.hash}"),
+        (poison(ranker=NanRanker()), "not finite"),
+        (poison(ranker=Broken()), "capture is broken"),
+        (poison(retriever=Broken()), "retrieve is broken"),
+        (poison(memory=Broken()), "compensate is broken"),
+        (poison(positions={PARTITION: 77}), "read events/0 up to 77, but the log ends at 1"),
+        (unloadable, "8 EiB"),
+    ],
+    ids=["damaged", "schema", "nan", "ranker", "retriever", "memory", "positions", "unloadable"],
+)
+def test_watcher_refuses_a_bad_snapshot_once_and_the_old_one_goes_on(post, caplog, make, reason):
+    post.shelf.put("s1")
+    post.watcher.look_once()
+    post.click(1, "ann")
+    if make is None:
+        post.shelf.put_damaged("s2")
+    else:
+        post.shelf.put("s2", make)
+    for _ in range(3):
+        assert not post.watcher.look_once()
+    assert post.slot.snapshot_id == "s1"
+    assert post.shelf.loads == ["s1", "s2"]
+    assert post.watcher.refused_ids == ("s2",)
+    assert count(post.metrics.snapshot_refused) == 1
+    refusals = [r for r in caplog.records if "event=snapshot_refused id=s2" in r.getMessage()]
+    assert len(refusals) == 1
+    assert reason in caplog.text
+    post.shelf.put("s3")
+    assert post.watcher.look_once()
+
+
+def test_watcher_tries_again_when_only_the_log_was_away(post, caplog):
+    class Away:
+        def end_positions(self):
+            raise LogUnavailableError("no broker answers")
+
+    post.shelf.put("s1")
+    parts, post.watcher._parts = (
+        post.watcher._parts,
+        WatcherParts(source=post.shelf, schema=SCHEMA, slot=post.slot, tail=post.tail, log=Away()),
+    )
+    for _ in range(3):
+        assert not post.watcher.look_once()
+    assert post.watcher.refused_ids == ()
+    assert caplog.text.count("event=snapshot_waits_for_log id=s1") == 1
+    post.watcher._parts = parts
+    assert post.watcher.look_once()
+
+
+def test_watcher_goes_on_when_snapshots_cannot_be_listed_for_a_while(post, caplog):
+    post.shelf.put("s1")
+    current_id, errors = post.shelf.current_id, [SnapshotError("CURRENT is empty"), OSError("NFS")]
+
+    def flaky():
+        if errors:
+            raise errors.pop()
+        return current_id()
+
+    post.shelf.current_id = flaky
+    assert [post.watcher.look_once() for _ in range(3)] == [False, False, True]
+    assert "event=snapshots_cannot_be_listed error=CURRENT is empty" in caplog.text
+
+
+def test_watcher_remembers_a_bounded_number_of_refusals(post):
+    for number in range(300):
+        post.shelf.put_damaged(f"bad{number}")
+        post.watcher.look_once()
+    assert len(post.watcher.refused_ids) == 256
+    assert post.watcher.refused_ids[-1] == "bad299"
+
+
+def test_watcher_thread_takes_new_snapshots_by_itself(post):
+    post.watcher.start()
+    for snapshot_id in ("s1", "s2"):
+        post.shelf.put(snapshot_id)
+        deadline = time.monotonic() + 5
+        while post.slot.snapshot_id != snapshot_id:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+
+@pytest.mark.parametrize("name", ["poll_ms", "warm_up_candidates", "max_records"])
+def test_watcher_config_names_the_key_that_is_out_of_range(name):
+    with pytest.raises(ConfigError, match=f"^watcher.{name} must be at least 1, got 0"):
+        WatcherConfig(**{name: 0})
