@@ -1,0 +1,282 @@
+"""The ranker as a learner: capture, predict, observe, learn, save, load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from domain.errors import ConfigError, SchemaError
+from domain.examples import LabeledRequest, LearnReport
+from domain.features import FeatureSchema
+from domain.requests import CapturedRequest, RankingRequest, RankingScores
+from domain.state import State
+from ranking.adaf2m2 import AdaF2M2Config
+from ranking.calibration import CalibrationConfig, PlattCalibrator
+from ranking.collate import Batch, collate
+from ranking.counters import CounterConfig, LabelCounters
+from ranking.dense_weights import DenseWeights
+from ranking.embedding_table import EmbeddingTable, EmbeddingTableConfig, TouchedRows
+from ranking.feature_encoder import EncoderConfig, FeatureEncoder
+from ranking.field_layout import layout_of
+from ranking.fuxi import FuxiConfig
+from ranking.id_map import ABSENT
+from ranking.losses import example_weights, ranking_loss
+from ranking.model import NetConfig, NetOutput, RankingNet, net_input
+from ranking.normaliser import RunningNormaliser
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingConfig:
+    """Everything about the ranker that can be chosen."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """What is kept of a request."""
+    counters: CounterConfig = field(default_factory=CounterConfig)
+    """Label counters."""
+    table: EmbeddingTableConfig = field(default_factory=EmbeddingTableConfig)
+    """Embedding rows."""
+    fuxi: FuxiConfig = field(default_factory=FuxiConfig)
+    """History encoder."""
+    adaf2m2: AdaF2M2Config = field(default_factory=AdaF2M2Config)
+    """State-aware adapter and masked forwards."""
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    """Calibration of the probabilities."""
+    hidden: tuple[int, ...] = (128, 64)
+    """Widths of the hidden layers; the last one is the error memory's key."""
+    learning_rate: float = 0.001
+    """Adam's step size for the dense weights."""
+    max_rows_per_pass: int = 4_096
+    """Most items scored in one pass of the network; bounds the memory of a prediction."""
+    device: Device = "auto"
+    """"auto" takes a GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        if not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(
+                f"ranking.hidden must be one or more positive widths, got {self.hidden}"
+            )
+        if not self.learning_rate > 0.0:
+            raise ConfigError(f"ranking.learning_rate must be positive, got {self.learning_rate}")
+        if self.max_rows_per_pass < 1:
+            raise ConfigError(
+                f"ranking.max_rows_per_pass must be at least 1, got {self.max_rows_per_pass}"
+            )
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"ranking.device must be auto, cpu or cuda, got {self.device!r}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("ranking.device is cuda, but torch sees no CUDA device")
+
+
+class RankingModel:
+    """Implements `domain.learners.RankingLearner`.
+
+    `capture` and `predict` read only, so any number of threads may call them at once on a model
+    that nobody calls `observe`, `learn` or `load` on meanwhile; one thread at a time may do those.
+    """
+
+    def __init__(self, schema: FeatureSchema, config: RankingConfig, seed: int) -> None:
+        self._schema = schema
+        self._config = config
+        self._seed = seed
+        num_heads = len(schema.heads)
+        layout = layout_of(schema, config.encoder.max_values)
+        self._encoder = FeatureEncoder(schema, layout, config.encoder)
+        self._counters = LabelCounters(config.counters, num_heads)
+        self._table = EmbeddingTable(config.table)
+        num_floats, flagged = self._encoder.num_floats(self._counters.width)
+        self._normaliser = RunningNormaliser(num_floats)
+        self._calibrator = PlattCalibrator(config.calibration, num_heads)
+        self._device = _device(config.device)
+        self._masks = torch.Generator().manual_seed(seed + 1)
+        net = NetConfig(
+            layout=layout,
+            num_heads=num_heads,
+            num_floats=num_floats,
+            num_flagged=flagged,
+            state_columns=self._encoder.state_columns(self._counters.width),
+            embedding_dimension=config.table.dimension,
+            history_length=config.encoder.history_length,
+            hidden=config.hidden,
+            fuxi=config.fuxi,
+            adaf2m2=config.adaf2m2,
+        )
+        self._net = RankingNet(net, torch.Generator().manual_seed(seed)).to(self._device)
+        self._dense = DenseWeights(self._net, config.learning_rate)
+        self._head_weights = torch.tensor(
+            [head.weight for head in schema.heads], device=self._device
+        )
+
+    def capture(self, request: RankingRequest) -> CapturedRequest:
+        """Encode a request with all counters as they stand now.
+
+        Raises:
+            SchemaError: a feature is not of the declared kind.
+        """
+        return self._encoder.capture(request, self._counters)
+
+    def predict(self, captured: Sequence[CapturedRequest]) -> list[RankingScores]:
+        """Score requests; one result per request, each row independent of all others."""
+        scores: list[RankingScores] = []
+        for chunk in self._chunks(captured):
+            scores += self._predict_chunk(chunk)
+        return scores
+
+    def observe(self, request: LabeledRequest) -> None:
+        """Count labels that became known; captures made before are as they were."""
+        self._counters.observe(
+            self._encoder.keys_of(request.captured, request.item_indices),
+            request.labels,
+            np.array([role == "correction" for role in request.roles]),
+            request.captured.time_ms,
+        )
+
+    def learn(self, batch: Sequence[LabeledRequest]) -> LearnReport:
+        """Take one gradient step on a micro-batch.
+
+        When the loss or a gradient is not finite, nothing is learned and the whole batch is
+        reported as quarantined.
+        """
+        batch = [request for request in batch if len(request.item_indices)]
+        if not batch:
+            return LearnReport(loss=float("nan"), examples=0)
+        labels = np.concatenate([each.labels for each in batch]).astype(np.float32)
+        log_rates = np.concatenate([each.log_sampling_rates for each in batch]).astype(np.float32)
+        provisional = np.array([role != "final" for each in batch for role in each.roles])
+        arrays = collate([each.captured for each in batch], [each.item_indices for each in batch])
+        rows_UD = self._rows(arrays).requires_grad_()
+        out = self._forward(arrays, rows_UD, self._masks)
+        loss, weights_MH = self._loss(out, labels, log_rates, provisional)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients_UD = rows_UD.grad
+        assert gradients_UD is not None
+        finite = bool(torch.isfinite(loss) & torch.isfinite(gradients_UD.sum()))
+        if not (finite and self._dense.gradients_are_finite()):
+            self._dense.forget_gradients()
+            return LearnReport(loss=float(loss.detach()), examples=0, quarantined=len(labels))
+        # The logits of this pass were made before their labels were learned from.
+        self._calibrator.update(
+            out.logits_MH.detach().cpu().numpy(), labels, weights_MH.cpu().numpy(), log_rates
+        )
+        self._dense.step()
+        real = arrays.ids != ABSENT
+        gradients = gradients_UD.cpu().numpy()[real]
+        newest_ms = max(each.captured.time_ms for each in batch)
+        self._table.learn(arrays.ids[real], arrays.counts[real], gradients, newest_ms)
+        self._normaliser.update(arrays.floats_MW)
+        return LearnReport(loss=float(loss.detach()), examples=len(labels))
+
+    def take_touched(self) -> TouchedRows:
+        """Return the embedding rows that changed since last asked, and ids that lost theirs."""
+        return self._table.take_touched()
+
+    def copy(self) -> RankingModel:
+        """Return an independent model in the same state."""
+        twin = RankingModel(self._schema, self._config, self._seed)
+        twin.load(self.save())
+        return twin
+
+    def save(self) -> State:
+        """Return everything `load` needs, as plain data."""
+        return {
+            "schema": self._schema.hash,
+            "counters": self._counters.save(),
+            "table": self._table.save(),
+            "normaliser": self._normaliser.save(),
+            "calibrator": self._calibrator.save(),
+            "dense": self._dense.save(),
+            "masks": self._masks.get_state().numpy().copy(),
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described.
+
+        Raises:
+            SchemaError: the state belongs to another schema.
+        """
+        if state["schema"] != self._schema.hash:
+            raise SchemaError(
+                f"ranking: expected a state of schema {self._schema.hash}, got {state['schema']}"
+            )
+        self._counters.load(state["counters"])
+        self._table.load(state["table"])
+        self._normaliser.load(state["normaliser"])
+        self._calibrator.load(state["calibrator"])
+        self._dense.load(state["dense"])
+        self._masks.set_state(torch.from_numpy(state["masks"].copy()))
+
+    def _predict_chunk(self, captured: Sequence[CapturedRequest]) -> list[RankingScores]:
+        batch = collate(captured)
+        with torch.no_grad():
+            out = self._forward(batch, self._rows(batch))
+        logits = out.logits_MH.cpu().numpy()
+        hidden = out.hidden_MD.cpu().numpy()
+        probabilities = self._calibrator.apply(logits)
+        ends = np.cumsum([len(each.item_ids) for each in captured])[:-1]
+        return [
+            RankingScores(probabilities=p, hidden=h)
+            for p, h in zip(np.split(probabilities, ends), np.split(hidden, ends), strict=True)
+        ]
+
+    def _chunks(self, captured: Sequence[CapturedRequest]) -> list[list[CapturedRequest]]:
+        """Cut requests so that none takes more memory than `max_rows_per_pass` padded rows."""
+        chunks: list[list[CapturedRequest]] = []
+        widest = 0
+        for request in captured:
+            widest = max(widest, len(request.item_ids))
+            if not chunks or (len(chunks[-1]) + 1) * widest > self._config.max_rows_per_pass:
+                chunks.append([])
+                widest = len(request.item_ids)
+            chunks[-1].append(request)
+        return chunks
+
+    def _rows(self, batch: Batch) -> Tensor:
+        return torch.from_numpy(self._table.read(batch.ids)).to(self._device)
+
+    def _forward(
+        self, batch: Batch, rows_UD: Tensor, masks: torch.Generator | None = None
+    ) -> NetOutput:
+        normal_MW = self._normaliser.apply(batch.floats_MW)
+        given = net_input(batch, normal_MW, len(self._schema.heads), self._device)
+        out: NetOutput = self._net(rows_UD, given, masks)
+        return out
+
+    def _loss(
+        self,
+        out: NetOutput,
+        labels: NDArray[np.float32],
+        log_rates: NDArray[np.float32],
+        provisional: NDArray[np.bool_],
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss and the weight of each (example, head)."""
+        labels_MH, rates_M1, provisional_M = (
+            torch.from_numpy(part).to(self._device)
+            for part in (labels, log_rates[:, None], provisional)
+        )
+        weights_MH = example_weights(out.logits_MH, labels_MH, provisional_M)
+        sampled_MH = out.logits_MH - rates_M1
+        loss = ranking_loss(sampled_MH, labels_MH, weights_MH, self._head_weights)
+        copies = self._config.adaf2m2.masked_forwards
+        if out.masked_logits is not None:
+            labels_MH, rates_M1, weights_MH_copies = (
+                part.repeat_interleave(copies, dim=0) for part in (labels_MH, rates_M1, weights_MH)
+            )
+            masked = ranking_loss(
+                out.masked_logits - rates_M1, labels_MH, weights_MH_copies, self._head_weights
+            )
+            # The paper sums over the copies; the mean times their number is that sum.
+            loss = loss + self._config.adaf2m2.masked_weight * copies * masked
+        return loss, weights_MH
+
+
+def _device(choice: Device) -> torch.device:
+    if choice == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(choice)

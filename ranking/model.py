@@ -1,0 +1,227 @@
+"""The ranking network: fields and numbers and history in, one logit per label head out.
+
+Embedded fields pass the state-aware adapter; the candidate attends to the user's history (FuXi);
+both meet the normalised numbers (label counters above all) in a small feed-forward network.
+
+Shape legend: B requests, M items of all of them, C most items of one request, T history entries,
+U distinct ids, F fields, D embedding width, E history width, W numbers, H heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from ranking.adaf2m2 import AdaF2M2Config, StateAwareAdapter, masked_copies, norm_signals
+from ranking.collate import Batch
+from ranking.field_layout import FieldLayout, Side
+from ranking.fuxi import FuxiConfig, FuxiEncoder
+from ranking.id_map import ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class NetConfig:
+    """What the network's shape follows from.
+
+    Attributes:
+        num_floats: W, numbers per item.
+        num_flagged: of how many of them, from the left, the absence is an input too.
+        state_columns: the numbers that tell the state of user and item.
+    """
+
+    layout: FieldLayout
+    num_heads: int
+    num_floats: int
+    num_flagged: int
+    state_columns: tuple[int, ...]
+    embedding_dimension: int
+    history_length: int
+    hidden: tuple[int, ...]
+    fuxi: FuxiConfig
+    adaf2m2: AdaF2M2Config
+
+
+@dataclass(frozen=True, slots=True)
+class NetInput:
+    """A batch as tensors; see `Batch`. `present_U` is 0 for the id that means "no value"."""
+
+    present_U1: Tensor
+    request_BS: Tensor
+    item_MI: Tensor
+    history_BT: Tensor
+    lengths_B: Tensor
+    ages_s_BT: Tensor
+    outcomes_BTH: Tensor
+    numbers_MW: Tensor
+    missing_MW: Tensor
+    request_M: Tensor
+    slot_M: Tensor
+    num_slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetOutput:
+    """What the network says of a batch.
+
+    Attributes:
+        hidden_MD: the last hidden layer before its activation; after it, all vectors would lie in
+            one corner of the space and the error memory could not tell them apart.
+        masked_logits: of the masked copies, (M * K, H); None when there are none.
+    """
+
+    logits_MH: Tensor
+    hidden_MD: Tensor
+    masked_logits: Tensor | None
+
+
+def net_input(
+    batch: Batch, normal_MW: NDArray[np.float32], num_heads: int, device: torch.device
+) -> NetInput:
+    """Move a batch, with its numbers normalised, to a device."""
+
+    def tensor(array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    bits_BTH = (batch.outcomes_BT[:, :, None] >> np.arange(num_heads)) & 1
+    return NetInput(
+        present_U1=tensor((batch.ids != ABSENT).astype(np.float32)[:, None]),
+        request_BS=tensor(batch.request_BS),
+        item_MI=tensor(batch.item_MI),
+        history_BT=tensor(batch.history_BT),
+        lengths_B=tensor(batch.lengths_B),
+        ages_s_BT=tensor(batch.ages_s_BT),
+        outcomes_BTH=tensor(bits_BTH.astype(np.float32)),
+        numbers_MW=tensor(normal_MW),
+        missing_MW=tensor(np.isnan(batch.floats_MW).astype(np.float32)),
+        request_M=tensor(batch.request_M),
+        slot_M=tensor(batch.slot_M),
+        num_slots=batch.num_slots,
+    )
+
+
+class RankingNet(nn.Module):
+    """The dense part of the ranker; embedding rows come from outside, one per distinct id."""
+
+    def __init__(self, config: NetConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self._config = config
+        layout, width = config.layout, config.embedding_dimension
+        self.defaults = nn.Parameter(
+            torch.empty(layout.num_fields, width).normal_(0, 0.05, generator=generator)
+        )
+        inputs = layout.num_fields * width + config.num_floats + config.num_flagged
+        self.history: FuxiEncoder | None = None
+        if config.fuxi.blocks:
+            self.token = _linear(width, config.fuxi.width, generator)
+            self.outcome = _linear(config.num_heads + 1, config.fuxi.width, generator)
+            self.history = FuxiEncoder(config.fuxi, config.history_length, generator)
+            inputs += config.fuxi.width
+        self.adapter: StateAwareAdapter | None = None
+        if config.adaf2m2.adapter:
+            signals = len(config.state_columns) + 6
+            if config.adaf2m2.id_embeddings_in_state:
+                signals += 2 * width
+            num_weights = layout.num_fields + int(self.history is not None)
+            self.adapter = StateAwareAdapter(signals, num_weights, config.adaf2m2.scale)
+        widths = (inputs, *config.hidden)
+        self.layers = nn.ModuleList(
+            _linear(before, after, generator) for before, after in pairwise(widths)
+        )
+        self.heads = _linear(config.hidden[-1], config.num_heads, generator)
+
+    def forward(
+        self, rows_UD: Tensor, given: NetInput, mask_generator: torch.Generator | None = None
+    ) -> NetOutput:
+        """Score the items of a batch; masked copies are scored too when a generator is given."""
+        fields_MFD = self._fields(rows_UD, given)
+        numbers = torch.cat(
+            (given.numbers_MW, given.missing_MW[:, : self._config.num_flagged]), dim=1
+        )
+        history_ME = self._history(rows_UD, fields_MFD, given)
+        hidden_MD = self._hidden(*self._adapted(fields_MFD, history_ME, given), numbers)
+        logits_MH = self.heads(relu(hidden_MD))
+        copies = self._config.adaf2m2.masked_forwards
+        if mask_generator is None or not copies:
+            return NetOutput(logits_MH, hidden_MD, None)
+        masked = masked_copies(fields_MFD, self.defaults, self._config.adaf2m2, mask_generator)
+        repeated = [
+            None if part is None else part.repeat_interleave(copies, dim=0)
+            for part in (history_ME, numbers)
+        ]
+        assert repeated[1] is not None
+        masked_hidden = self._hidden(masked, repeated[0], repeated[1])
+        return NetOutput(logits_MH, hidden_MD, self.heads(relu(masked_hidden)))
+
+    def _fields(self, rows_UD: Tensor, given: NetInput) -> Tensor:
+        layout = self._config.layout
+        request_BFD = _pooled(rows_UD, given.present_U1, given.request_BS, layout.request)
+        item_MFD = _pooled(rows_UD, given.present_U1, given.item_MI, layout.item)
+        return torch.cat((request_BFD[given.request_M], item_MFD), dim=1) + self.defaults
+
+    def _history(self, rows_UD: Tensor, fields_MFD: Tensor, given: NetInput) -> Tensor | None:
+        if self.history is None:
+            return None
+        item_field = self._config.layout.request.num_fields
+        tokens_BTD = rows_UD[given.history_BT] + self.defaults[item_field]
+        shown_BT1 = torch.ones_like(given.outcomes_BTH[..., :1])
+        outcomes = torch.cat((shown_BT1, given.outcomes_BTH), dim=-1)
+        history_BTE = self.token(tokens_BTD) + self.outcome(outcomes)
+        candidates_ME = self.token(fields_MFD[:, item_field])
+        slots = (len(given.request_BS), given.num_slots)
+        candidates_BCE = candidates_ME.new_zeros((*slots, candidates_ME.shape[1])).index_put(
+            (given.request_M, given.slot_M), candidates_ME
+        )
+        seen_BCE = self.history(history_BTE, given.lengths_B, given.ages_s_BT, candidates_BCE)
+        seen_ME: Tensor = seen_BCE[given.request_M, given.slot_M]
+        return seen_ME
+
+    def _adapted(
+        self, fields_MFD: Tensor, history_ME: Tensor | None, given: NetInput
+    ) -> tuple[Tensor, Tensor | None]:
+        if self.adapter is None:
+            return fields_MFD, history_ME
+        ids = (0, self._config.layout.request.num_fields)
+        own = [fields_MFD[:, field] - self.defaults[field] for field in ids]
+        state = [given.numbers_MW[:, list(self._config.state_columns)], *map(norm_signals, own)]
+        if self._config.adaf2m2.id_embeddings_in_state:
+            state += [each.detach() for each in own]
+        weights_MF = self.adapter(torch.cat(state, dim=1))
+        num_fields = fields_MFD.shape[1]
+        if history_ME is not None:
+            history_ME = history_ME * weights_MF[:, num_fields:]
+        return fields_MFD * weights_MF[:, :num_fields, None], history_ME
+
+    def _hidden(self, fields_MFD: Tensor, history_ME: Tensor | None, numbers: Tensor) -> Tensor:
+        parts = [fields_MFD.flatten(1), numbers]
+        if history_ME is not None:
+            parts.append(history_ME)
+        hidden: Tensor = self.layers[0](torch.cat(parts, dim=1))
+        for layer in self.layers[1:]:
+            hidden = layer(relu(hidden))
+        return hidden
+
+
+def _pooled(rows_UD: Tensor, present_U1: Tensor, index_LI: Tensor, side: Side) -> Tensor:
+    """Look up one side's ids, (L, I), and average the values of multi-valued fields; (L, F, D)."""
+    rows_LID = rows_UD[index_LI]
+    if not side.multis:
+        return rows_LID
+    singles, rest = rows_LID[:, : side.num_single_ids], rows_LID[:, side.num_single_ids :]
+    shape = (len(index_LI), len(side.multis), side.width, -1)
+    present = present_U1[index_LI[:, side.num_single_ids :]].reshape(shape)
+    # Absent values are rows of zeros, so the sum needs no mask.
+    multis = rest.reshape(shape).sum(dim=2) / present.sum(dim=2).clamp(min=1.0)
+    return torch.cat((singles, multis), dim=1)
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,179 @@
+"""Rows for ids: columns of numbers that grow, forget the oldest and reuse what they freed.
+
+The embedding table and the label counters are both such stores. Time is event time throughout:
+how old a row is never depends on when it was processed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.state import State
+from ranking.id_map import ABSENT, IdMap
+
+Shape = tuple[int, ...]
+
+_SMALLEST = 64
+_SPARE = 0.05
+"""Part of a full store that is freed at once: finding the oldest rows costs a pass over all of
+them, so a store that lives at its limit must not do it for every new id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """What an insertion did: rows of the ids given, and the ids that had to leave for them."""
+
+    rows: NDArray[np.int64]
+    evicted_ids: NDArray[np.int64]
+
+
+class RowStore:
+    """One row per id in every column; new and recycled rows are zero.
+
+    Columns are plain arrays of shape (capacity, *shape) that the owner reads and writes by row
+    number; they are replaced when the store grows, so ask for them anew after every insertion.
+    """
+
+    def __init__(self, columns: Mapping[str, tuple[type, Shape]], max_rows: int) -> None:
+        self._layout = dict(columns)
+        self._max_rows = max_rows
+        self._high = 0
+        """Rows below this one were given out at least once."""
+        self._freed: list[int] = []
+        self._newest_ms = 0
+        self._ids = np.zeros(0, np.int64)
+        self._last_ms = np.zeros(0, np.int64)
+        self._columns: dict[str, NDArray[Any]] = {}
+        self._map = IdMap()
+        self._clear()
+
+    def __len__(self) -> int:
+        return len(self._map)
+
+    def __getitem__(self, column: str) -> NDArray[Any]:
+        return self._columns[column]
+
+    @property
+    def newest_ms(self) -> int:
+        """Return the newest event time any row was touched at; 0 before the first."""
+        return self._newest_ms
+
+    def ids(self) -> NDArray[np.int64]:
+        """Return the ids held, in row order."""
+        ids = self._ids[: self._high]
+        held: NDArray[np.int64] = ids[ids != ABSENT]
+        return held
+
+    def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row of each id, -1 where it has none; any shape."""
+        rows: NDArray[np.int64] = self._map.find(ids)
+        return rows
+
+    def insert(self, ids: NDArray[np.int64], time_ms: int) -> Inserted:
+        """Give rows to distinct ids that have none; at most `max_rows` of them.
+
+        When the store is full, the rows that were touched longest ago (event time; of equal ones
+        the lower row) are freed first.
+        """
+        assert len(ids) <= self._max_rows, "an owner never inserts more than fits"
+        evicted = np.zeros(0, np.int64)
+        excess = len(self) + len(ids) - self._max_rows
+        if excess > 0:
+            evicted = self._evict_oldest(max(excess, int(_SPARE * self._max_rows)))
+        rows = self._take_rows(len(ids))
+        self._ids[rows] = ids
+        self._map.insert(ids, rows)
+        self.touch(rows, time_ms)
+        return Inserted(rows, evicted)
+
+    def touch(self, rows: NDArray[np.int64], time_ms: int) -> None:
+        """Note that rows were used at this event time; an older time changes nothing."""
+        self._last_ms[rows] = np.maximum(self._last_ms[rows], time_ms)
+        self._newest_ms = max(self._newest_ms, time_ms)
+
+    def evict_before(self, time_ms: int) -> NDArray[np.int64]:
+        """Free every row last touched before this event time; return its ids."""
+        held = self._ids[: self._high] != ABSENT
+        return self._free(np.flatnonzero(held & (self._last_ms[: self._high] < time_ms)))
+
+    def save(self) -> State:
+        """Return a copy of all rows and of the order in which freed ones will be reused."""
+        columns = {name: column[: self._high].copy() for name, column in self._columns.items()}
+        return {
+            "ids": self._ids[: self._high].copy(),
+            "last_ms": self._last_ms[: self._high].copy(),
+            "free": np.array(self._freed, np.int64),
+            "newest_ms": self._newest_ms,
+            "columns": columns,
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        self._clear()
+        self._high = len(state["ids"])
+        self._grow_to(self._high)
+        self._ids[: self._high] = state["ids"]
+        self._last_ms[: self._high] = state["last_ms"]
+        for name, column in self._columns.items():
+            column[: self._high] = state["columns"][name]
+        self._freed = [int(row) for row in state["free"]]
+        self._newest_ms = int(state["newest_ms"])
+        rows = np.flatnonzero(self._ids[: self._high] != ABSENT)
+        self._map.rebuild(self._ids[rows], rows)
+
+    def _clear(self) -> None:
+        self._map = IdMap()
+        self._high = 0
+        self._freed = []
+        self._newest_ms = 0
+        self._ids = np.zeros(0, np.int64)
+        self._last_ms = np.zeros(0, np.int64)
+        self._columns = {
+            name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self._layout.items()
+        }
+
+    def _take_rows(self, count: int) -> NDArray[np.int64]:
+        reused = [self._freed.pop() for _ in range(min(count, len(self._freed)))]
+        fresh = count - len(reused)
+        rows = np.arange(self._high - len(reused), self._high + fresh)
+        rows[: len(reused)] = reused
+        self._high += fresh
+        self._grow_to(self._high)
+        return rows
+
+    def _grow_to(self, num_rows: int) -> None:
+        if num_rows <= len(self._ids):
+            return
+        capacity = min(self._max_rows, max(_SMALLEST, 2 * len(self._ids), num_rows))
+        self._ids = _grown(self._ids, capacity)
+        self._last_ms = _grown(self._last_ms, capacity)
+        self._columns = {name: _grown(old, capacity) for name, old in self._columns.items()}
+
+    def _evict_oldest(self, count: int) -> NDArray[np.int64]:
+        held = np.flatnonzero(self._ids[: self._high] != ABSENT)
+        order = np.argsort(self._last_ms[held], kind="stable")
+        return self._free(np.sort(held[order[:count]]))
+
+    def _free(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not len(rows):
+            return np.zeros(0, np.int64)
+        evicted = self._ids[rows]
+        self._ids[rows] = ABSENT
+        self._last_ms[rows] = 0
+        for column in self._columns.values():
+            column[rows] = 0
+        self._freed.extend(int(row) for row in rows[::-1])
+        held = np.flatnonzero(self._ids[: self._high] != ABSENT)
+        self._map.rebuild(self._ids[held], held)
+        return evicted
+
+
+def _grown(old: NDArray[Any], capacity: int) -> NDArray[Any]:
+    new = np.zeros((capacity, *old.shape[1:]), old.dtype)
+    new[: len(old)] = old
+    return new
