@@ -23,9 +23,13 @@ def test_deadline_counts_down_and_names_the_stage_it_had_no_time_for():
 
 def test_admission_refuses_at_once_when_full_and_lets_in_again_afterwards():
     admission = Admission(max_concurrency=1, max_waiting=1)
-    with admission.enter(), admission.enter():
-        with pytest.raises(OverloadedError, match="2 requests"), admission.enter():
-            pytest.fail("the third was let in")
+    with (
+        admission.enter(),
+        admission.enter(),
+        pytest.raises(OverloadedError, match="2 requests"),
+        admission.enter(),
+    ):
+        pytest.fail("the third was let in")
     with admission.enter():
         pass
 

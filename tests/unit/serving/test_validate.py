@@ -21,7 +21,7 @@ def test_check_limit_refuses_what_is_out_of_range(limit):
 def test_check_id_refuses_an_empty_and_an_absurdly_long_id():
     check_id("user_id", "u" * 512)
     for value in ("", "u" * 513):
-        with pytest.raises(InvalidRequestError, match="^user_id: "):
+        with pytest.raises(InvalidRequestError, match=r"^user_id: "):
             check_id("user_id", value)
 
 

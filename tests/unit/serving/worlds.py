@@ -7,6 +7,7 @@ retrieval's order answered, "i9 first" that the ranker's did.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -61,7 +62,7 @@ class CatalogRetriever:
 
 
 class NumberRanker:
-    """Scores an item by the number in its id, for the first head; the second head is 0.5."""
+    """Scores an item by the last number in its id, for the first head; the second head is 0.5."""
 
     def __init__(self, scale: float = 0.01) -> None:
         self.scale = scale
@@ -69,7 +70,7 @@ class NumberRanker:
 
     def capture(self, request) -> CapturedRequest:
         self.captured.append(request)
-        numbers = [float(item.lstrip("abcdefghijklmnopqrstuvwxyz-")) for item in request.item_ids]
+        numbers = [float(re.findall(r"\d+", item)[-1]) for item in request.item_ids]
         return CapturedRequest(
             user_id=request.user.user_id,
             item_ids=request.item_ids,
