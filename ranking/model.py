@@ -213,10 +213,10 @@ def _pooled(rows_UD: Tensor, present_U1: Tensor, index_LI: Tensor, side: Side) -
     if not side.multis:
         return rows_LID
     singles, rest = rows_LID[:, : side.num_single_ids], rows_LID[:, side.num_single_ids :]
-    shape = (len(index_LI), len(side.multis), side.width, -1)
-    present = present_U1[index_LI[:, side.num_single_ids :]].reshape(shape)
+    shape = (len(index_LI), len(side.multis), side.width)
+    present = present_U1[index_LI[:, side.num_single_ids :]].reshape(*shape, 1)
     # Absent values are rows of zeros, so the sum needs no mask.
-    multis = rest.reshape(shape).sum(dim=2) / present.sum(dim=2).clamp(min=1.0)
+    multis = rest.reshape(*shape, rows_UD.shape[1]).sum(dim=2) / present.sum(dim=2).clamp(min=1.0)
     return torch.cat((singles, multis), dim=1)
 
 
