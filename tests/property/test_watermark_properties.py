@@ -40,7 +40,7 @@ def test_one_broken_clock_changes_nothing_when_the_log_goes_on(
         allowed_lateness_ms=50, max_jump_ms=20_000, confirmations=confirmations
     )
     honest, broken = Watermark(config), Watermark(config)
-    times_ms = sorted(times_ms) + [10_001, 10_002]  # the log goes on after the broken event
+    times_ms = [*sorted(times_ms), 10_001, 10_002]  # the log goes on after the broken event
     late = [honest.observe(time_ms) for time_ms in times_ms]
     place = min(place, len(times_ms) - 2)
     broken_late = []
