@@ -1,0 +1,288 @@
+"""The retrieval learner: catalog, counts, towers and index behind the four verbs.
+
+Reading order of the package: `prior` counts, `item_tower` and `query_tower` embed, `scorer` puts
+both together, `negatives` and `losses` say what is learned from, `live_index` and `retriever`
+answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from domain.errors import ConfigError, ModelError, NonFiniteLossError
+from domain.events import ItemUpdate
+from domain.examples import LearnReport, PositiveAction
+from domain.features import FeatureSchema
+from domain.requests import Candidates, RetrievalRequest, UserView
+from domain.state import State
+from retrieval.catalog import Catalog
+from retrieval.id_rows import UNKNOWN
+from retrieval.live_index import LiveIndex
+from retrieval.negatives import NegativeSampler, NegativesConfig
+from retrieval.optimizer import ScorerOptimizer
+from retrieval.prior import PriorConfig
+from retrieval.ranks import ranks_of_targets
+from retrieval.retriever import Retriever
+from retrieval.scorer import Scorer
+from retrieval.tower_config import TowerConfig
+from retrieval.user_batch import UserBatch, encode_users
+from retrieval.vector_index import IndexConfig
+
+# Scores held at once while ranking: 16 million float32 are 64 MB.
+_SCORES_AT_ONCE = 16_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalConfig:
+    """Settings of retrieval.
+
+    Attributes:
+        max_items: items kept; beyond it, those taken out and those not seen for longest leave.
+        step_examples: actions per gradient step; a larger micro-batch makes several steps, each
+            with counts that know the one before.
+    """
+
+    tower: TowerConfig = field(default_factory=TowerConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    negatives: NegativesConfig = field(default_factory=NegativesConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    max_items: int = 1_000_000
+    step_examples: int = 64
+
+    def __post_init__(self) -> None:
+        if self.step_examples < 1:
+            raise ConfigError(
+                f"retrieval.step_examples must be at least 1, got {self.step_examples}"
+            )
+        if self.max_items < self.step_examples:
+            raise ConfigError(
+                f"retrieval.max_items must be at least step_examples ({self.step_examples}), "
+                f"got {self.max_items}"
+            )
+
+    def shapes(self) -> dict[str, int | str | list[int]]:
+        """Return the settings that decide what a saved state looks like."""
+        tower, prior = asdict(self.tower), asdict(self.prior)
+        names = ("width", "encoder", "max_history", "num_blocks", "num_heads", "ffn_multiple")
+        return {
+            **{f"tower.{name}": tower[name] for name in (*names, "max_multi_values")},
+            "prior.popularity_half_lives_ms": list(prior["popularity_half_lives_ms"]),
+            "prior.transition_half_lives_ms": list(prior["transition_half_lives_ms"]),
+            "prior.num_recent": prior["num_recent"],
+            "prior.max_successors": prior["max_successors"],
+            "negatives.reservoir": self.negatives.reservoir,
+        }
+
+
+class RetrievalModel:
+    """Implements `domain.learners.RetrievalLearner`."""
+
+    def __init__(self, schema: FeatureSchema, config: RetrievalConfig, seed: int) -> None:
+        self._schema = schema
+        self._config = config
+        self._generator = torch.Generator().manual_seed(seed)
+        self._catalog = Catalog(config.max_items)
+        self._scorer = Scorer(schema, config.tower, config.prior, self._generator)
+        self._optimizer = ScorerOptimizer(
+            self._scorer,
+            dense_rate=config.tower.dense_learning_rate,
+            prior_rate=config.prior.learning_rate,
+        )
+        self._sampler = NegativeSampler(config.negatives, np.random.default_rng(seed))
+        self._live_index = LiveIndex(config.index, config.tower.width + 1, self._index_vectors)
+        self._retriever = Retriever(self._scorer, self._catalog, self._live_index)
+
+    @property
+    def num_items(self) -> int:
+        """Return how many items can be recommended."""
+        return self._catalog.num_available
+
+    def observe_item(self, update: ItemUpdate) -> None:
+        """Take an item into the catalog, refresh its features, or take it out.
+
+        An item taken out keeps what was learned of it, in case it comes back.
+        """
+        row = self._catalog.ids.row(update.item_id)
+        if not update.available:
+            if row != UNKNOWN:
+                self._catalog.set_available(row, available=False)
+                self._live_index.drop(np.array([row]))
+            return
+        self._admit([update.item_id], [update.time_ms])
+        row = self._catalog.ids.row(update.item_id)
+        self._catalog.set_available(row, available=True)
+        self._scorer.items.describe(row, update.features)
+        self._live_index.mark(row)
+
+    def retrieve(self, request: RetrievalRequest) -> Candidates:
+        """Return the best candidates, best first.
+
+        Safe from several threads on a model that nobody learns on and no item is observed by.
+        """
+        if self._live_index.num_waiting:
+            self._live_index.flush()
+            self._retriever.refresh()
+        return self._retriever.retrieve(request, self._encode([request.user], [request.time_ms]))
+
+    def popular(self, limit: int, exclude: frozenset[str] = frozenset()) -> Candidates:
+        """Return what is popular and recent, best first, for when nothing else can answer."""
+        return self._retriever.popular(limit, exclude)
+
+    def target_ranks(self, batch: Sequence[PositiveAction]) -> NDArray[np.int64]:
+        """Return the 1-based exact rank of each action's item over the whole catalog as it stands.
+
+        Everything in a user's history is taken out first, as nobody recommends it again; a target
+        that the user had used before is taken out with it and so is a miss. Ties go to the item
+        that entered the catalog first, as in `retrieve`.
+
+        Returns:
+            int64 (B,); -1 for a miss (unknown, taken out, or used before), 0 when the user has no
+            history.
+        """
+        ranks = np.zeros(len(batch), dtype=np.int64)
+        chunk = max(1, _SCORES_AT_ONCE // max(self._catalog.num_rows, 1))
+        evaluated = [i for i, action in enumerate(batch) if len(action.user.history)]
+        for first in range(0, len(evaluated), chunk):
+            chosen = evaluated[first : first + chunk]
+            ranks[chosen] = self._ranks([batch[i] for i in chosen])
+        return ranks
+
+    def _ranks(self, batch: Sequence[PositiveAction]) -> NDArray[np.int64]:
+        if not self._catalog.num_rows:
+            return np.full(len(batch), -1, dtype=np.int64)
+        users = self._encode_actions(batch)
+        query_BD = self._scorer.embed_users(users, [action.user.features for action in batch])
+        scores_BN = self._scorer.scores(query_BD, users, None, self._catalog.num_available)
+        available = self._catalog.available
+        if not available.all():
+            scores_BN[:, torch.from_numpy(~available)] = -math.inf
+        scores_BN[torch.from_numpy(users.used_user), torch.from_numpy(users.used_row)] = -math.inf
+        return ranks_of_targets(scores_BN, self._targets(batch))
+
+    def learn(self, batch: Sequence[PositiveAction]) -> LearnReport:
+        """Learn from a micro-batch: towers first, then the prior's counts, then the index.
+
+        A step whose loss or gradient is not finite changes no weight and its examples count as
+        quarantined; the counts take them in all the same, as they are facts.
+        """
+        total, learned, quarantined = 0.0, 0, 0
+        size = self._config.step_examples
+        for first in range(0, len(batch), size):
+            chunk = batch[first : first + size]
+            self._admit([a.item_id for a in chunk], [a.time_ms for a in chunk])
+            try:
+                loss, num = self._step(chunk)
+            except NonFiniteLossError:
+                quarantined += len(chunk)
+            else:
+                total, learned = total + loss * num, learned + num
+            self._count(chunk)
+        if batch:
+            touched = self._catalog.ids.known(action.item_id for action in batch)
+            self._live_index.refresh(touched, self._catalog.available)
+            self._retriever.refresh()
+        return LearnReport(total / learned if learned else math.nan, learned, quarantined)
+
+    def _step(self, chunk: Sequence[PositiveAction]) -> tuple[float, int]:
+        """Move the weights once; return the mean loss and the number of actions learned from."""
+        targets = self._targets(chunk)
+        kept = [i for i, row in enumerate(targets) if self._catalog.is_available(int(row))]
+        if not kept:
+            return 0.0, 0
+        actions = [chunk[i] for i in kept]
+        features = [action.user.features for action in actions]
+        self._scorer.queries.admit(features)
+        columns = self._sampler.columns(targets[kept], self._catalog.available)
+        users = self._encode_actions(actions)
+        loss = self._scorer.loss(users, features, columns, self._catalog.num_available)
+        return self._optimizer.step(loss), len(kept)
+
+    def _count(self, chunk: Sequence[PositiveAction]) -> None:
+        targets = self._targets(chunk)
+        users = self._encode_actions(chunk)
+        self._scorer.prior.learn(targets, users.recent_BK[:, 0], users.times_ms)
+        self._sampler.learn(targets)
+
+    def _admit(self, item_ids: Sequence[str], times_ms: Sequence[int]) -> None:
+        coming = {item_id for item_id in item_ids if item_id not in self._catalog.ids}
+        evicted = self._catalog.make_room(len(coming), keep=item_ids)
+        if len(evicted):
+            self._live_index.drop(evicted)
+            self._scorer.reset(evicted)
+            self._sampler.reset(evicted)
+        for item_id, time_ms in zip(item_ids, times_ms, strict=True):
+            self._catalog.admit(item_id, time_ms)
+        self._scorer.grow(self._catalog.num_rows)
+        self._sampler.grow(self._catalog.num_rows)
+
+    def _targets(self, batch: Sequence[PositiveAction]) -> NDArray[np.int64]:
+        return self._catalog.ids.rows(action.item_id for action in batch)
+
+    def _encode(self, users: Sequence[UserView], times_ms: Sequence[int]) -> UserBatch:
+        return encode_users(
+            users,
+            times_ms,
+            self._catalog.ids,
+            max_history=self._config.tower.max_history,
+            num_recent=self._config.prior.num_recent,
+        )
+
+    def _encode_actions(self, batch: Sequence[PositiveAction]) -> UserBatch:
+        return self._encode([action.user for action in batch], [a.time_ms for a in batch])
+
+    def _index_vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._scorer.index_vectors(rows, self._catalog.num_available)
+
+    def save(self) -> State:
+        """Return everything `load` needs.
+
+        The index is brought up to date first, so that what goes on from here and what is restored
+        from here search the same vectors.
+        """
+        self._live_index.synchronise(self._catalog.available)
+        return {
+            "schema": self._schema.hash,
+            "shapes": self._config.shapes(),
+            "catalog": self._catalog.save(),
+            "items": self._scorer.items.save(),
+            "queries": self._scorer.queries.save(),
+            "prior": self._scorer.prior.save(),
+            "prior_weights": self._scorer.weights.save(),
+            "optimizer": self._optimizer.save(),
+            "negatives": self._sampler.save(),
+            "generator": self._generator.get_state().numpy().copy(),
+            "index": self._live_index.save(),
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described; what was here before is gone.
+
+        Raises:
+            ModelError: the state belongs to another schema, or to models of other shapes.
+        """
+        if state["schema"] != self._schema.hash:
+            raise ModelError(
+                f"retrieval: expected a state of schema {self._schema.hash}, got {state['schema']}"
+            )
+        for name, here in self._config.shapes().items():
+            if state["shapes"].get(name) != here:
+                raise ModelError(
+                    f"retrieval.{name}: expected a state saved with {here}, "
+                    f"got {state['shapes'].get(name)}"
+                )
+        self._catalog.load(state["catalog"])
+        self._scorer.items.load(state["items"])
+        self._scorer.queries.load(state["queries"])
+        self._scorer.prior.load(state["prior"])
+        self._scorer.weights.restore(state["prior_weights"])
+        self._optimizer.load(state["optimizer"])
+        self._sampler.load(state["negatives"])
+        self._generator.set_state(torch.from_numpy(np.array(state["generator"], dtype=np.uint8)))
+        self._live_index.load(state["index"], self._catalog.available)
+        self._retriever.refresh()
