@@ -134,9 +134,15 @@ class DriftMonitor:
             self._metrics.drift_live_signals.set(len(self._signals))
 
     def _announce(self, watch: _Watch, signal: DriftSignal) -> bool:
-        """Make a signal known, unless its stream has given one a moment ago; return whether."""
+        """Make a signal known, unless its stream has given one a moment ago; return whether.
+
+        A slower detector may find the same change long after a faster one: what began before the
+        last signal is no news either.
+        """
         last_ms = watch.last_signal_ms
-        if last_ms is not None and signal.time_ms - last_ms < self._config.refractory_ms:
+        if last_ms is not None and (
+            signal.time_ms - last_ms < self._config.refractory_ms or signal.since_ms <= last_ms
+        ):
             return False
         watch.last_signal_ms = signal.time_ms
         self._signals = [*self._signals, signal][-self._config.max_live :]
