@@ -1,0 +1,108 @@
+"""What Headrace asks of a Kafka cluster: topics, limits and client options, with their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from domain.errors import ConfigError
+
+_DAY_MS = 24 * 60 * 60 * 1000
+
+_POSITIVE = (
+    "num_partitions",
+    "min_insync_replicas",
+    "retention_ms",
+    "max_in_flight_bytes",
+    "request_timeout_ms",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaConfig:
+    """How an event log lives in a Kafka cluster."""
+
+    topic_prefix: str = "headrace"
+    """Topics are called PREFIX.events, PREFIX.items and PREFIX.dead-letters."""
+
+    group: str = "headrace-trainer"
+    """Consumer group under which positions are committed; only lag monitors read them."""
+
+    num_partitions: int = 4
+    """Partitions of the events topic and of the items topic when they are created."""
+
+    replication_factor: int = -1
+    """Copies of each partition when topics are created; -1 is the cluster's default."""
+
+    min_insync_replicas: int = 1
+    """Copies that must have a record before it is acknowledged; 2 with three replicas."""
+
+    retention_ms: int = 7 * _DAY_MS
+    """How long the events topic keeps records; a snapshot older than this cannot be resumed."""
+
+    max_in_flight_bytes: int = 32 * 2**20
+    """Bytes that may wait for acknowledgement; further appends are refused while the broker is
+    away. The client itself has no such bound."""
+
+    append_timeout_ms: int = 30_000
+    """How long an append waits for acknowledgement; at least twice `request_timeout_ms`."""
+
+    request_timeout_ms: int = 10_000
+    """How long one request to a broker may take, the first contact included."""
+
+    def __post_init__(self) -> None:
+        for name in ("topic_prefix", "group"):
+            if not getattr(self, name):
+                raise ConfigError(f"kafka.{name} must not be empty")
+        for name in _POSITIVE:
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"kafka.{name} must be positive, got {getattr(self, name)}")
+        if self.replication_factor == 0 or self.replication_factor < -1:
+            raise ConfigError(
+                f"kafka.replication_factor must be positive or -1, got {self.replication_factor}"
+            )
+        if self.append_timeout_ms < 2 * self.request_timeout_ms:
+            raise ConfigError(
+                "kafka.append_timeout_ms must be at least twice kafka.request_timeout_ms "
+                f"({self.request_timeout_ms}), got {self.append_timeout_ms}"
+            )
+
+    @property
+    def events_topic(self) -> str:
+        """Return the topic of what users do and are, keyed by user."""
+        return f"{self.topic_prefix}.events"
+
+    @property
+    def items_topic(self) -> str:
+        """Return the compacted topic of item updates, keyed by item."""
+        return f"{self.topic_prefix}.items"
+
+    @property
+    def dead_letters_topic(self) -> str:
+        """Return the topic of records set aside."""
+        return f"{self.topic_prefix}.dead-letters"
+
+
+MAX_RECORD_BYTES: Final = 1_000_000
+"""A broker takes batches of 1 MiB by default, and a record is never split."""
+
+CONSUMER_OPTIONS: Final[Mapping[str, Any]] = {
+    "enable_auto_commit": False,
+    # A position outside what the log holds is an error, never a silent jump.
+    "auto_offset_reset": "none",
+    # A new position waits for the fetch in flight to return; the default, 500 ms, would be felt.
+    "fetch_max_wait_ms": 50,
+    # So much of each partition may be held in memory, a few times over as Python objects.
+    "max_partition_fetch_bytes": 2**20,
+    "metrics_enabled": False,
+}
+
+PRODUCER_OPTIONS: Final[Mapping[str, Any]] = {
+    "acks": "all",
+    "enable_idempotence": True,
+    # `append` waits for its records, so there is nothing to linger for.
+    "linger_ms": 0,
+    "batch_size": 256 * 2**10,
+    "metrics_enabled": False,
+}

@@ -1,0 +1,78 @@
+"""A real Kafka for tests: one broker per test session, started when the first test asks for it.
+
+Set HEADRACE_TEST_KAFKA=host:port to use a broker that runs already. Without Java or Maven the tests
+are skipped and say so, except under CI=true, where they fail.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from deploy.kafka.broker import BrokerError, KafkaBroker, missing_programs
+
+with warnings.catch_warnings():
+    # kafka-python 3.0 reads its protocol in a way that Python 3.11 calls deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from stream.kafka_client import create_topics
+    from stream.kafka_log import KafkaLog
+
+from stream.kafka_settings import KafkaConfig
+
+__all__ = ["KafkaLog", "bootstrap", "fresh_config", "own_broker"]
+
+_NUMBERS = itertools.count()
+_SESSION = uuid.uuid4().hex[:8]
+
+
+def bootstrap() -> str:
+    """Return "host:port" of the session's broker, or skip the test."""
+    return os.environ.get("HEADRACE_TEST_KAFKA") or _shared_broker().bootstrap
+
+
+def own_broker() -> KafkaBroker:
+    """Return the session's broker to a test that kills and restarts it, or skip the test."""
+    if os.environ.get("HEADRACE_TEST_KAFKA"):
+        pytest.skip("HEADRACE_TEST_KAFKA is set: that broker is not ours to kill")
+    return _shared_broker()
+
+
+def fresh_config(**settings: object) -> KafkaConfig:
+    """Create topics that no other test uses and return the configuration that names them."""
+    prefix = f"test-{_SESSION}-{next(_NUMBERS)}"
+    config = KafkaConfig(
+        **{"topic_prefix": prefix, "group": prefix, "num_partitions": 2, **settings}  # type: ignore[arg-type]
+    )
+    create_topics(bootstrap(), config)
+    return config
+
+
+@functools.cache
+def _shared_broker() -> KafkaBroker:
+    if missing_programs():
+        _give_up(f"a Kafka broker needs {' and '.join(missing_programs())}, not installed here")
+    folder = tempfile.mkdtemp(prefix="headrace-kafka-")
+    broker = KafkaBroker(Path(folder))
+    # Nobody needs the data any more: ending it at once saves half a second.
+    atexit.register(lambda: (broker.kill(), shutil.rmtree(folder, ignore_errors=True)))
+    try:
+        broker.start()
+    except BrokerError as error:
+        _give_up(str(error))
+    return broker
+
+
+def _give_up(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
