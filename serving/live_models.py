@@ -31,7 +31,11 @@ from stream.feature_store import FeatureStore
 
 
 class Retriever(Protocol):
-    """Catalog to candidates. Several threads may search at once, one writes alone."""
+    """Catalog to candidates.
+
+    Several threads search at once, and none while an item is observed. The first search after that
+    runs alone, because retrievers take items into their index when it is next searched.
+    """
 
     def retrieve(self, request: RetrievalRequest) -> Candidates:
         """Search the live index."""
@@ -75,6 +79,7 @@ class LiveModels:
         positions: where the snapshot's own reading of the log ended.
         deduplicator: event ids seen since then, or the snapshot's own: a repeated event changes
             nothing.
+        unsettled: set while the catalog has changes that no search has taken in.
     """
 
     snapshot_id: str
@@ -87,6 +92,7 @@ class LiveModels:
     feature_store: FeatureStore
     deduplicator: Deduplicator = field(default_factory=Deduplicator)
     lock: ReadWriteLock = field(default_factory=ReadWriteLock)
+    unsettled: threading.Event = field(default_factory=threading.Event)
 
 
 class LiveModelSlot:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -87,35 +86,37 @@ class Services:
     publisher: Publisher
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundServer:
+    """A gRPC server on its port, with what must end together with it."""
+
+    server: grpc.Server
+    readiness: health.HealthServicer
+    threads: ThreadPoolExecutor
+    port: int
+
+
 class ServerHandle:
-    """A server that is bound to its port; made by `create_server`.
+    """Starts and ends a server; made by `create_server`."""
 
-    Attributes:
-        port: the bound port.
-    """
-
-    def __init__(
-        self,
-        server: grpc.Server,
-        readiness: health.HealthServicer,
-        threads: ThreadPoolExecutor,
-        port: int,
-        config: ServerConfig,
-    ) -> None:
-        self.port = port
-        self._server = server
-        self._readiness = readiness
-        self._threads = threads
+    def __init__(self, bound: BoundServer, config: ServerConfig, clock: Clock) -> None:
+        self._bound = bound
         self._config = config
+        self._clock = clock
+
+    @property
+    def port(self) -> int:
+        """Return the bound port."""
+        return self._bound.port
 
     def start(self) -> None:
         """Start answering; health says SERVING from the first live snapshot on."""
-        self._server.start()
+        self._bound.server.start()
         _logger.info("event=listening address=%s port=%d", self._config.address, self.port)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the server has stopped; return whether it has."""
-        return not self._server.wait_for_termination(timeout_s)
+        return not self._bound.server.wait_for_termination(timeout_s)
 
     def stop(self) -> None:
         """End in order.
@@ -124,10 +125,10 @@ class ServerHandle:
         2. After `drain_s`, new calls are refused.
         3. Running calls have `grace_s` to finish; then they are cancelled.
         """
-        self._readiness.enter_graceful_shutdown()
-        threading.Event().wait(self._config.drain_s)
-        self._server.stop(self._config.grace_s).wait()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._bound.readiness.enter_graceful_shutdown()
+        self._clock.sleep(self._config.drain_s)
+        self._bound.server.stop(self._config.grace_s).wait()
+        self._bound.threads.shutdown(wait=True, cancel_futures=True)
 
 
 def create_server(
@@ -161,7 +162,10 @@ def create_server(
     reflection.enable_server_reflection(
         (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    return ServerHandle(server, readiness, threads, _bind(server, config.address), config)
+    bound = BoundServer(
+        server=server, readiness=readiness, threads=threads, port=_bind(server, config.address)
+    )
+    return ServerHandle(bound, config, clock)
 
 
 def _add_services(server: grpc.Server, services: Services, clock: Clock) -> None:

@@ -45,7 +45,12 @@ def find_candidates(models: LiveModels, asker: Asker, time_ms: int, limit: int) 
     """Search the live index for items she has not seen."""
     request = RetrievalRequest(user=asker.view, time_ms=time_ms, limit=limit, exclude=asker.seen)
     with models.lock.read():
-        return models.retriever.retrieve(request)
+        if not models.unsettled.is_set():
+            return models.retriever.retrieve(request)
+    with models.lock.write():
+        found = models.retriever.retrieve(request)
+        models.unsettled.clear()
+    return found
 
 
 def popular_items(models: LiveModels, limit: int, exclude: frozenset[str]) -> Candidates:

@@ -103,6 +103,7 @@ def _apply(models: LiveModels, event: Event) -> None:
             return
         models.feature_store.observe(event)
         if isinstance(event, ItemUpdate):
+            models.unsettled.set()
             models.retriever.observe_item(event)
 
 

@@ -143,6 +143,17 @@ def test_recommend_learns_how_long_ranking_takes(desk):
     assert one.recommend("ann", 1, deadline_s=0.2).path == "retrieved"
 
 
+def test_recommend_ranks_again_some_time_after_a_slow_spell(desk):
+    clock = ManualClock(1_000_000)
+    seconds = [2.0]
+    ranker = SlowRanker(lambda: clock.sleep(seconds.pop() if seconds else 0.0))
+    one = desk(known_models(ranker=ranker), clock=clock)
+    assert one.recommend("ann", 1, deadline_s=60.0).path == "ranked"
+    assert one.recommend("ann", 1, deadline_s=0.2).path == "retrieved"
+    paths = [one.recommend("ann", 1, deadline_s=0.2).path for _ in range(80)]
+    assert paths[-1] == "ranked"
+
+
 def test_recommend_keeps_ranked_scores_when_only_the_memory_fails(desk, caplog):
     answer = desk(known_models(memory=Broken())).recommend("ann", 2)
     assert (ids(answer), answer.path) == (["i9", "i8"], "ranked")

@@ -9,6 +9,7 @@ import pytest
 from domain.errors import ConfigError, LogPositionError, LogUnavailableError
 from domain.events import Feedback, Impression, ItemUpdate, ShownItem, UserUpdate
 from serving.live_models import LiveModelSlot
+from serving.stages import find_candidates, read_asker
 from serving.tail import LogTail, TailConfig, apply_records, catch_up
 from stream.feature_store import FeatureStore
 from stream.sqlite_log import PARTITION, SqliteLog
@@ -310,6 +311,68 @@ def test_requests_read_whole_events_while_the_tail_writes(log, tail):
     assert len(models.retriever.item_ids) == 50
     assert torn
     assert not any(torn)
+
+
+def test_the_first_search_after_an_item_was_observed_runs_alone(log):
+    """A retriever that takes items in when it is searched, as an index does."""
+
+    class Lazy(CatalogRetriever):
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting, self.crowded, self.taken_in = [], False, 0
+            self.searching = CountedSearches()
+
+        def observe_item(self, update):
+            self.crowded |= self.searching.running > 0
+            self.waiting.append(update.item_id)
+
+        def retrieve(self, request):
+            with self.searching:
+                if self.waiting:
+                    self.crowded |= self.searching.running > 1
+                    time.sleep(0.001)
+                    self.taken_in += len(self.waiting)
+                    self.waiting.clear()
+                    self.crowded |= self.searching.running > 1
+                return super().retrieve(request)
+
+    retriever = Lazy()
+    models = make_models(retriever=retriever)
+    stop = threading.Event()
+
+    def search() -> None:
+        asker = read_asker(models, "ann", 1)
+        while not stop.is_set():
+            assert find_candidates(models, asker, 1, 3).item_ids == ("i0", "i1", "i2")
+
+    searchers = [threading.Thread(target=search) for _ in range(3)]
+    for searcher in searchers:
+        searcher.start()
+    for number in range(40):
+        log.append([ItemUpdate(event_id=f"e{number}", time_ms=1, item_id=f"n{number}")])
+        apply_records(models, read_all(log)[-1:])
+        time.sleep(0.001)
+    until(lambda: retriever.taken_in == 40)
+    stop.set()
+    for searcher in searchers:
+        searcher.join(5)
+    assert not retriever.crowded
+
+
+class CountedSearches:
+    """How many threads are inside."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.running += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self.running -= 1
 
 
 class OnlyEmptyReads:
