@@ -13,19 +13,20 @@ from monitoring.drift_monitor import DriftMonitor
 from monitoring.drift_signal import DriftSignal
 
 ITEM_NOVELTY = "item_novelty"
-"""Share of shown items that were never shown before."""
+"""Share of shown items that were not shown before, see `ItemNovelty`; fed when lists are shown."""
 
 
 def standard_streams(variants: Sequence[str], heads: Sequence[str]) -> list[WatchedStream]:
     """Return the streams `observe_batch` feeds, and `ITEM_NOVELTY`.
 
+    - `item_novelty`: only a rise is a signal; at first everything is new and it can but fall.
     - `label_rate/<head>`: share of positives.
     - `loss/<variant>/<head>`: log loss; only a rise is a signal.
     - `score/<variant>/<head>`: mean prediction.
     - `calibration/<variant>/<head>`: mean prediction *minus* mean label. The ratio that operators
       read has no value in a micro-batch without positives; the difference always has one.
     """
-    streams = [WatchedStream(name=ITEM_NOVELTY, kind="covariate")]
+    streams = [WatchedStream(name=ITEM_NOVELTY, kind="covariate", alarm_on="rise")]
     streams += [WatchedStream(name=f"label_rate/{head}", kind="label") for head in heads]
     for variant in variants:
         for head in heads:

@@ -29,13 +29,14 @@ from prometheus_client import (
 
 from domain.examples import LearnReport
 from monitoring.head_quality import HeadQuality
+from monitoring.prequential_quality import Scope
 from monitoring.prequential_ranks import RankQuality
 
 EVENT_KINDS = ("impression", "feedback", "item_update", "user_update")
 DEAD_LETTER_REASONS = ("undecodable", "contradictory", "schema")
 ROLES = ("final", "early_negative", "correction")
 LEARNERS = ("ranking", "retrieval")
-SCOPES = ("progressive", "window")
+SCOPES: tuple[Scope, ...] = ("progressive", "window")
 METHODS = ("recommend", "retrieve", "rank")
 PATHS = ("ranked", "retrieved", "popular", "cold_start")
 STAGES = ("retrieve", "rank", "compensate", "log")
