@@ -54,14 +54,28 @@ class MemoryLearner(Protocol):
     ) -> NDArray[np.float32]:
         """Return corrected probabilities (N, H); equal to `base_NH` while lambda is 0."""
 
+    def read_errors(
+        self, hidden_ND: NDArray[np.float32], base_NH: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the estimated label minus base score (N, H); 0 where nothing is known.
+
+        To be kept from scoring time and handed to `learn` when the labels are known.
+        """
+
     def learn(
         self,
         hidden_ND: NDArray[np.float32],
         base_NH: NDArray[np.float32],
         labels_NH: NDArray[np.float32],
         time_ms: int,
+        *,
+        errors_NH: NDArray[np.float32] | None = None,
     ) -> None:
-        """Write revealed errors; NaN labels are unknown. First measures, to choose lambda."""
+        """Write revealed errors; NaN labels are unknown. First measures, to choose lambda.
+
+        `errors_NH` is what `read_errors` said at scoring time; when it is None the errors are read
+        now, before writing, which credits the memory with what it heard in between.
+        """
 
     def save(self) -> State:
         """Return everything `load` needs, as plain data."""
