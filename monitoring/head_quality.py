@@ -38,16 +38,18 @@ def head_quality(
     label_N: NDArray[np.floating], score_N: NDArray[np.floating], session_N: NDArray[np.integer]
 ) -> HeadQuality:
     """Return all numbers, exactly, over N examples with known labels."""
-    size_G, auc_G = quality.auc_per_group(label_N, score_N, session_N)
+    examples, positives = len(label_N), int(label_N.sum())
+    weighted_auc, gauc_examples = quality.gauc_sums(label_N, score_N, session_N)
+    loss = quality.log_loss(label_N, score_N)
     return HeadQuality(
-        examples=len(label_N),
-        positives=int(label_N.sum()),
+        examples=examples,
+        positives=positives,
         auc=quality.auc(label_N, score_N),
         auc_error=0.0,
-        gauc=quality.gauc(label_N, score_N, session_N),
-        gauc_examples=int(size_G[~np.isnan(auc_G)].sum()),
-        log_loss=quality.log_loss(label_N, score_N),
-        normalized_entropy=quality.normalized_entropy(label_N, score_N),
+        gauc=weighted_auc / gauc_examples if gauc_examples else None,
+        gauc_examples=gauc_examples,
+        log_loss=loss,
+        normalized_entropy=quality.relative_loss(loss, positives, examples),
         calibration=quality.calibration_ratio(label_N, score_N),
         expected_calibration_error=quality.expected_calibration_error(label_N, score_N),
     )

@@ -72,11 +72,18 @@ def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float | Non
     >>> gauc([1, 0, 1, 0, 0, 1], [0.9, 0.1, 0.2, 0.8, 0.3, 0.9], [7, 7, 8, 8, 8, 9])
     0.4
     """
+    weighted_auc, weight = gauc_sums(labels, scores, groups)
+    return weighted_auc / weight if weight else None
+
+
+def gauc_sums(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> tuple[float, int]:
+    """Return GAUC as numerator and denominator, which add up over disjoint groups.
+
+    The denominator is the number of examples in groups with both classes.
+    """
     size_G, auc_G = auc_per_group(labels, scores, groups)
-    known_G = ~np.isnan(auc_G)
-    if not known_G.any():
-        return None
-    return float((size_G * auc_G)[known_G].sum() / size_G[known_G].sum())
+    speaks_G = ~np.isnan(auc_G)
+    return float((size_G * auc_G)[speaks_G].sum()), int(size_G[speaks_G].sum())
 
 
 def auc_per_group(
@@ -164,11 +171,19 @@ def normalized_entropy(labels: ArrayLike, probabilities: ArrayLike) -> float | N
     Returns:
         None when there are labels of one class only: the mean rate then loses nothing.
     """
-    loss = log_loss(labels, probabilities)
-    if loss is None:
+    label_N = np.asarray(labels, np.float64)
+    return relative_loss(log_loss(label_N, probabilities), float(label_N.sum()), len(label_N))
+
+
+def relative_loss(loss: float | None, positives: float, examples: int) -> float | None:
+    """Return a log loss over that of predicting the rate positives / examples.
+
+    Returns:
+        None when there is no loss, or labels of one class only.
+    """
+    if loss is None or not 0 < positives < examples:
         return None
-    floor = entropy(float(np.mean(np.asarray(labels, np.float64))))
-    return loss / floor if floor > 0.0 else None
+    return loss / entropy(positives / examples)
 
 
 def calibration_ratio(labels: ArrayLike, probabilities: ArrayLike) -> float | None:

@@ -56,7 +56,6 @@ class RunningQuality:
         positives, negatives = int(positives_B.sum()), int(negatives_B.sum())
         examples = positives + negatives
         loss = float(self._loss_H[head] / examples) if examples else None
-        floor = quality.entropy(positives / examples) if examples else 0.0
         pairs = float(positives) * float(negatives)
         tied = float((positives_B.astype(np.float64) * negatives_B).sum())
         gap = float(np.abs(self._calibration_gap_HC[head]).sum())
@@ -69,7 +68,7 @@ class RunningQuality:
             gauc=gauc,
             gauc_examples=gauc_examples,
             log_loss=loss,
-            normalized_entropy=loss / floor if loss is not None and floor > 0.0 else None,
+            normalized_entropy=quality.relative_loss(loss, positives, examples),
             calibration=float(self._score_H[head] / positives) if positives else None,
             expected_calibration_error=gap / examples if examples else None,
         )

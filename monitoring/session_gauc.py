@@ -159,12 +159,7 @@ class SessionGauc:
     def _sums(self, rows: _Rows, head: int) -> tuple[float, int]:
         label_M, score_M = rows.label_MH[:, head], rows.score_MH[:, head]
         known_M = ~np.isnan(label_M)
-        size_G, auc_G = quality.auc_per_group(
-            label_M[known_M], score_M[known_M], rows.session_M[known_M]
-        )
-        speaks_G = ~np.isnan(auc_G)
-        weight = int(size_G[speaks_G].sum())
-        return float((size_G * auc_G)[speaks_G].sum()), weight
+        return quality.gauc_sums(label_M[known_M], score_M[known_M], rows.session_M[known_M])
 
     def _open_rows(self) -> _Rows:
         """Return all open rows as one part."""
