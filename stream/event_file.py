@@ -19,7 +19,7 @@ import os
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -109,7 +109,8 @@ def write_event_file(path: Path | str, events: Iterable[Event]) -> int:
     except OSError as error:
         raise LogUnavailableError(f"{path}: cannot be written: {error}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
     return num_events
 
 
@@ -152,7 +153,7 @@ class _JsonLinesFile:
 class _ParquetFile:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = pq.ParquetFile(path)
+        self._file = pq.ParquetFile(path, page_checksum_verification=True)
         schema = self._file.schema_arrow
         if "value" not in schema.names or schema.field("value").type != pa.binary():
             self._file.close()
@@ -220,7 +221,13 @@ def _write_lines(file: BinaryIO, events: Iterable[Event]) -> int:
 def _write_parquet(file: BinaryIO, path: Path, events: Iterable[Event]) -> int:
     num_events = 0
     remaining = iter(events)
-    with pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(
+        file,
+        _SCHEMA,
+        compression="zstd",
+        use_dictionary=["type", "user_id", "item_id"],
+        write_page_checksum=True,
+    ) as writer:
         while group := list(itertools.islice(remaining, _ROWS_PER_GROUP)):
             writer.write_table(pa.Table.from_pylist([_row(event) for event in group], _SCHEMA))
             num_events += len(group)

@@ -31,6 +31,9 @@ _APPLICATION_ID = 0x48454144
 
 _FORMAT = 1
 
+_HEADER = b"SQLite format 3\x00"
+"""The first bytes of every SQLite database."""
+
 _TABLES = (
     # AUTOINCREMENT: numbers never come back, even when the newest rows were dropped.
     "CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, "
@@ -71,6 +74,7 @@ class SqliteLog:
         self._read_lock = threading.Lock()
         with self._reporting():
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._reject_other_files()
             self._writer = self._connect()
             try:
                 self._prepare()
@@ -215,7 +219,7 @@ class SqliteLog:
             raise LogError(f"{self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
             if _code(error) == sqlite3.SQLITE_NOTADB:
-                raise LogError(f"{self._path}: not an event log (no SQLite database)") from error
+                raise self._no_database() from error
             raise LogUnavailableError(f"{self._path}: {self._explain(error)}") from error
         except OSError as error:
             raise LogUnavailableError(f"{self._path}: {error.strerror}") from error
@@ -228,6 +232,17 @@ class SqliteLog:
                 return f"the file is damaged ({error}); restore it or start a new log"
             case _:
                 return str(error)
+
+    def _no_database(self) -> LogError:
+        return LogError(f"{self._path}: not an event log (no SQLite database)")
+
+    def _reject_other_files(self) -> None:
+        # SQLite takes a file of a few bytes for an empty database and overwrites it.
+        if self._path.is_file():
+            with self._path.open("rb") as file:
+                header = file.read(len(_HEADER))
+            if header not in (b"", _HEADER):
+                raise self._no_database()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

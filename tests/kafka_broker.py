@@ -7,6 +7,7 @@ are skipped and say so, except under CI=true, where they fail.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import itertools
 import os
@@ -24,12 +25,14 @@ from deploy.kafka.broker import BrokerError, KafkaBroker, missing_programs
 with warnings.catch_warnings():
     # kafka-python 3.0 reads its protocol in a way that Python 3.11 calls deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
+    from kafka import KafkaAdminClient, TopicPartition
+
     from stream.kafka_client import create_topics
     from stream.kafka_log import KafkaLog
 
 from stream.kafka_settings import KafkaConfig
 
-__all__ = ["KafkaLog", "bootstrap", "fresh_config", "own_broker"]
+__all__ = ["KafkaLog", "bootstrap", "delete_records", "fresh_config", "own_broker"]
 
 _NUMBERS = itertools.count()
 _SESSION = uuid.uuid4().hex[:8]
@@ -55,6 +58,13 @@ def fresh_config(**settings: object) -> KafkaConfig:
     )
     create_topics(bootstrap(), config)
     return config
+
+
+def delete_records(partition: str, offset: int) -> None:
+    """Make the broker forget the records of "topic/partition" below an offset."""
+    topic, _, number = partition.rpartition("/")
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=bootstrap())) as admin:
+        admin.delete_records({TopicPartition(topic, int(number)): offset})
 
 
 @functools.cache
