@@ -62,6 +62,18 @@ def test_lambda_returns_to_zero_when_the_memory_stops_helping() -> None:
     assert choice.lambdas[0] == 0.0
 
 
+def test_lambda_is_dropped_when_zero_leads_not_only_when_it_leads_by_the_margin() -> None:
+    """Each 0 takes 0.85 nats from lambda 1, which leads by no more than 10: twelve of them do."""
+    choice = make_choice(lambda_margin=10.0, lambda_grid=(0.0, 1.0))
+    observe(choice, 1.0, 1_000)
+    one = np.ones((1, 1), np.float32)
+    for _ in range(11):
+        choice.observe(one * BASE, one * ERROR, one * 0)
+    assert choice.lambdas[0] == 1.0
+    choice.observe(one * BASE, one * ERROR, one * 0)
+    assert choice.lambdas[0] == 0.0
+
+
 def test_lambda_answers_as_fast_after_a_long_quiet_time_as_at_once() -> None:
     """Losses of a useless lambda are not saved up: a drift does not have to pay them back."""
     fresh, quiet = make_choice(), make_choice()
