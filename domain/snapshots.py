@@ -27,3 +27,6 @@ class SnapshotPublisher(Protocol):
         Raises:
             SnapshotError: nothing was published; the current snapshot is as it was.
         """
+
+    def size_bytes(self, snapshot_id: str) -> int:
+        """Return how large a published snapshot is."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.errors import ConfigError
 from domain.examples import JoinedExample, LearnReport, PositiveAction
 from domain.state import State
 from monitoring.quality import (
@@ -29,35 +27,22 @@ from stream.observer import Demand, Measured
 TOP_K = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrequentialConfig:
-    """How results are cut.
-
-    Attributes:
-        split_at: demand at which the second half begins.
-        num_windows: windows of equally many demands that curves are drawn from.
-        num_demands: demands expected in all.
-    """
-
-    split_at: int
-    num_demands: int
-    num_windows: int = 20
-
-    def __post_init__(self) -> None:
-        if self.num_windows < 1:
-            raise ConfigError(f"replay.num_windows must be positive, got {self.num_windows}")
-
-
 class Prequential:
     """Keeps every measured prediction of a replay, and turns them into tables.
 
     Memory: 8 bytes per example and variant, 36 bytes per example beside.
     """
 
-    def __init__(self, variants: Sequence[Variant], config: PrequentialConfig) -> None:
+    def __init__(self, variants: Sequence[Variant], max_examples: int | None = None) -> None:
+        """Keep what `variants` predict.
+
+        Args:
+            variants: scored beside each other.
+            max_examples: examples kept; what comes after is not. None keeps all.
+        """
         self._variants = tuple(variants)
-        self._config = config
-        self._ordinals: dict[str, list[int]] = {}
+        self._max_examples = max_examples
+        self._ordinals: dict[str, int] = {}
         self._ordinal = array("q")
         self._time_ms = array("q")
         self._session = array("q")
@@ -69,7 +54,7 @@ class Prequential:
 
     def on_demand(self, demand: Demand) -> None:
         """Let every variant score the items about to be shown."""
-        self._ordinals[demand.impression_id] = [demand.ordinal, len(demand.request.item_ids)]
+        self._ordinals[demand.impression_id] = demand.ordinal
         self._num_demands = demand.ordinal + 1
         for variant in self._variants:
             variant.on_demand(demand)
@@ -81,15 +66,14 @@ class Prequential:
 
     def on_measured(self, measured: Sequence[Measured]) -> None:
         """Keep what each variant predicted beside the settled label."""
-        if not measured:
+        if not measured or len(self._label) == self._max_examples:
             return
         by_variant = [variant.probabilities(measured) for variant in self._variants]
         for row, one in enumerate(measured):
-            ordinal = self._take_ordinal(one.example.impression_id)
             label = one.example.labels[0]
-            if np.isnan(label):
+            if np.isnan(label) or len(self._label) == self._max_examples:
                 continue
-            self._ordinal.append(ordinal)
+            self._ordinal.append(self._ordinals[one.example.impression_id])
             self._time_ms.append(one.example.shown_ms)
             self._session.append(one.session)
             self._label.append(label)
@@ -102,6 +86,13 @@ class Prequential:
         self._rank.extend(int(rank) for rank in ranks)
         self._rank_ordinal.extend([self._num_demands] * len(ranks))
 
+    def on_forget(self, impression_ids: Sequence[str]) -> None:
+        """Drop what was kept for impressions that are done with."""
+        for impression_id in impression_ids:
+            self._ordinals.pop(impression_id, None)
+        for variant in self._variants:
+            variant.on_forget(impression_ids)
+
     def on_step(self, step: int, ranking: LearnReport, retrieval: LearnReport) -> None:
         """Do nothing: steps are not evaluated."""
 
@@ -112,19 +103,20 @@ class Prequential:
     def load(self, state: State) -> None:
         """Take nothing: a replay is not resumed."""
 
-    def _take_ordinal(self, impression_id: str) -> int:
-        entry = self._ordinals[impression_id]
-        entry[1] -= 1
-        if not entry[1]:
-            del self._ordinals[impression_id]
-        return entry[0]
+    def variants(
+        self, split_at: int, num_demands: int, num_windows: int = 20
+    ) -> dict[str, dict[str, Any]]:
+        """Return `{name: {"second_half": {...}, "windows": [...]}}`.
 
-    def variants(self) -> dict[str, Any]:
-        """Return `{name: {"second_half": {...}, "windows": [...]}}`."""
+        Args:
+            split_at: demand at which the second half begins.
+            num_demands: demands there were in all.
+            num_windows: windows of equally many demands that curves are drawn from.
+        """
         ordinal = np.asarray(self._ordinal)
         order = np.argsort(ordinal, kind="stable")
-        second = order[ordinal[order] >= self._config.split_at]
-        edges = np.linspace(0, max(self._config.num_demands, 1), self._config.num_windows + 1)
+        second = order[ordinal[order] >= split_at]
+        edges = np.linspace(0, num_demands, num_windows + 1)
         windows = [
             rows
             for low, high in pairwise(edges)
@@ -144,10 +136,14 @@ class Prequential:
         rows = np.flatnonzero((shown >= from_ms) & (shown < until_ms))
         return {name: self._quality(name, rows) for name in self._scores}
 
-    def retrieval(self) -> dict[str, float | int | None]:
+    def span_ms(self) -> tuple[int, int]:
+        """Return when the first and the last kept item was shown; (0, 0) when there is none."""
+        return (min(self._time_ms), max(self._time_ms)) if self._time_ms else (0, 0)
+
+    def retrieval(self, split_at: int) -> dict[str, float | int | None]:
         """Return retrieval quality over the second half; an item not in the catalog is a miss."""
         ranks = np.asarray(self._rank, np.int64)
-        second = ranks[np.asarray(self._rank_ordinal) >= self._config.split_at]
+        second = ranks[np.asarray(self._rank_ordinal) >= split_at]
         # 0 marks users without a history, who are not evaluated; -1 a miss.
         asked = second[second != 0]
         return {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from domain.examples import JoinedExample
 from domain.learners import RankingLearner
-from domain.requests import CapturedRequest
+from domain.requests import CapturedRequest, RankingRequest
 from replay.baselines import CounterBaseline
 from stream.observer import Demand, Measured
 from stream.sampling_scale import on_sampled_scale
@@ -30,10 +30,10 @@ class Variant(Protocol):
         """Labels became known."""
 
     def probabilities(self, measured: Sequence[Measured]) -> NDArray[np.float64]:
-        """Return, for each measured example, the primary head's probability before its label.
+        """Return, for each measured example, the primary head's probability before its label."""
 
-        Each (impression, item) is asked for exactly once, after which it may be forgotten.
-        """
+    def on_forget(self, impression_ids: Sequence[str]) -> None:
+        """Drop what was kept for impressions that are done with."""
 
 
 class OnlineVariant:
@@ -51,6 +51,9 @@ class OnlineVariant:
         """Return the ranker's own probabilities."""
         return np.array([one.base_H[0] for one in measured], np.float64)
 
+    def on_forget(self, impression_ids: Sequence[str]) -> None:
+        """Do nothing: nothing is kept."""
+
 
 class MemoryVariant(OnlineVariant):
     """The live ranker with the error memory: what a server answers."""
@@ -62,30 +65,10 @@ class MemoryVariant(OnlineVariant):
         return np.array([one.compensated_H[0] for one in measured], np.float64)
 
 
-class _KeptScores:
-    """Scores of shown items, each kept until its label is settled."""
-
-    def __init__(self) -> None:
-        self._scores: dict[str, NDArray[np.float64]] = {}
-        self._waiting: dict[str, int] = {}
-
-    def keep(self, impression_id: str, scores_N: NDArray[np.float64]) -> None:
-        """Keep the scores of one impression."""
-        self._scores[impression_id] = scores_N
-        self._waiting[impression_id] = len(scores_N)
-
-    def holds(self, impression_id: str) -> bool:
-        """Return whether a score of this impression is still waited for."""
-        return impression_id in self._scores
-
-    def take(self, example: JoinedExample) -> float:
-        """Return the score of one example, on the scale of its labels."""
-        name = example.impression_id
-        score = self._scores[name][example.item_index]
-        self._waiting[name] -= 1
-        if not self._waiting[name]:
-            del self._scores[name], self._waiting[name]
-        return float(on_sampled_scale(np.array([score], np.float32), example.log_sampling_rate)[0])
+def _score_of(scores_N: NDArray[np.float64], example: JoinedExample) -> float:
+    """Return the score of one example on the scale of its labels."""
+    score_1 = np.array([scores_N[example.item_index]], np.float32)
+    return float(on_sampled_scale(score_1, example.log_sampling_rate)[0])
 
 
 class CounterVariant:
@@ -93,8 +76,8 @@ class CounterVariant:
 
     def __init__(self, baseline: CounterBaseline) -> None:
         self._baseline = baseline
-        self._kept = _KeptScores()
-        self._contexts: dict[str, Demand] = {}
+        self._scores: dict[str, NDArray[np.float64]] = {}
+        self._requests: dict[str, RankingRequest] = {}
 
     @property
     def name(self) -> str:
@@ -103,46 +86,53 @@ class CounterVariant:
 
     def on_demand(self, demand: Demand) -> None:
         """Score with the counts of this moment."""
-        self._kept.keep(demand.impression_id, self._baseline.predict(demand.request))
-        self._contexts[demand.impression_id] = demand
+        self._scores[demand.impression_id] = self._baseline.predict(demand.request)
+        self._requests[demand.impression_id] = demand.request
 
     def on_examples(self, examples: Sequence[JoinedExample]) -> None:
-        """Count labels of the primary head."""
+        """Count labels of the primary head, early negatives among them."""
         for example in examples:
-            demand = self._contexts.get(example.impression_id)
+            request = self._requests.get(example.impression_id)
             label = example.labels[0]
-            if demand is not None and not np.isnan(label):
-                self._baseline.observe(demand.request, example.item_index, label)
+            if request is not None and not np.isnan(label):
+                self._baseline.observe(request, example.item_index, label)
 
     def probabilities(self, measured: Sequence[Measured]) -> NDArray[np.float64]:
         """Return the rates that were counted when the items were shown."""
-        scores = np.array([self._kept.take(one.example) for one in measured], np.float64)
-        for one in measured:
-            if not self._kept.holds(one.example.impression_id):
-                self._contexts.pop(one.example.impression_id, None)
-        return scores
+        scores = [
+            _score_of(self._scores[one.example.impression_id], one.example) for one in measured
+        ]
+        return np.array(scores, np.float64)
+
+    def on_forget(self, impression_ids: Sequence[str]) -> None:
+        """Drop scores and requests."""
+        for impression_id in impression_ids:
+            self._scores.pop(impression_id, None)
+            self._requests.pop(impression_id, None)
 
 
 class FrozenVariant:
-    """A copy of the live ranker, weights and counters, as it stood at one demand.
+    """A copy of the live ranker, weights and counters, as it stood at one moment.
 
-    Before that demand it answers what the live ranker answers. Histories stay fresh: they are
+    Before that moment it answers what the live ranker answers. Histories stay fresh: they are
     features, not what was learned.
     """
 
     name = "frozen"
 
-    def __init__(self, copy_ranker: Callable[[], RankingLearner], freeze_at: int) -> None:
+    def __init__(
+        self, copy_ranker: Callable[[], RankingLearner], begins: Callable[[Demand], bool]
+    ) -> None:
         self._copy_ranker = copy_ranker
-        self._freeze_at = freeze_at
+        self._begins = begins
         self._ranker: RankingLearner | None = None
         self._captured: dict[str, CapturedRequest] = {}
-        self._kept = _KeptScores()
+        self._scores: dict[str, NDArray[np.float64]] = {}
 
     def on_demand(self, demand: Demand) -> None:
         """Encode with the copy's counters; make the copy when its time has come."""
         if self._ranker is None:
-            if demand.ordinal < self._freeze_at:
+            if not self._begins(demand):
                 return
             self._ranker = self._copy_ranker()
         self._captured[demand.impression_id] = self._ranker.capture(demand.request)
@@ -153,15 +143,17 @@ class FrozenVariant:
     def probabilities(self, measured: Sequence[Measured]) -> NDArray[np.float64]:
         """Return the copy's probabilities, the live ranker's for what was shown before."""
         self._score()
-        return np.array(
-            [
-                self._kept.take(one.example)
-                if self._kept.holds(one.example.impression_id)
-                else one.base_H[0]
-                for one in measured
-            ],
-            np.float64,
-        )
+        return np.array([self._probability(one) for one in measured], np.float64)
+
+    def on_forget(self, impression_ids: Sequence[str]) -> None:
+        """Drop captures and scores."""
+        for impression_id in impression_ids:
+            self._captured.pop(impression_id, None)
+            self._scores.pop(impression_id, None)
+
+    def _probability(self, one: Measured) -> float:
+        scores_N = self._scores.get(one.example.impression_id)
+        return float(one.base_H[0]) if scores_N is None else _score_of(scores_N, one.example)
 
     def _score(self) -> None:
         """Score all that waits at once; the copy never changes, so when does not matter."""
@@ -169,5 +161,5 @@ class FrozenVariant:
             return
         results = self._ranker.predict(list(self._captured.values()))
         for name, result in zip(self._captured, results, strict=True):
-            self._kept.keep(name, result.probabilities[:, 0].astype(np.float64))
+            self._scores[name] = result.probabilities[:, 0].astype(np.float64)
         self._captured.clear()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from domain.clock import Clock
@@ -36,10 +37,15 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointTargets:
-    """Where a checkpoint goes: the snapshot store, and the log that is told how far it reaches."""
+    """Where a checkpoint goes: the snapshot store, and the log that is told how far it reaches.
+
+    Attributes:
+        extra: plain data that every snapshot carries, for whoever loads it.
+    """
 
     store: SnapshotPublisher
     log: EventLog
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Checkpointer:
@@ -83,15 +89,19 @@ class Checkpointer:
             step=counts.steps,
             event_time_ms=parts.watermark.newest_ms,
             schema_hash=parts.schema.hash,
-            extra=_extra(self._loop),
+            extra={**self._targets.extra, **_facts(self._loop)},
         )
         try:
             self._targets.log.commit(positions)
         except LogUnavailableError as error:
             # The snapshot is published and holds the positions; only the lag panel is behind.
-            logger.warning("event=commit_failed error=%s", error)
+            logger.warning("positions not committed", extra={"error": str(error)})
         self._last_s = self._clock.stopwatch_s()
-        self._metrics.observe_publish(self._last_s - started_s, counts.steps)
+        self._metrics.snapshot.observe_publish(
+            seconds=self._last_s - started_s,
+            size_bytes=self._targets.store.size_bytes(snapshot_id),
+            step=counts.steps,
+        )
         return snapshot_id
 
 
@@ -115,7 +125,7 @@ def restore(loop: TrainLoop, states: dict[str, State]) -> None:
     loop.load(states["stream"])
 
 
-def _extra(loop: TrainLoop) -> dict[str, Any]:
+def _facts(loop: TrainLoop) -> dict[str, Any]:
     return {
         "schema": schema_to_mapping(loop.parts.schema),
         "events": loop.counts.events,

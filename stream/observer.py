@@ -59,6 +59,9 @@ class LoopObserver(Protocol):
     def on_ranks(self, actions: Sequence[PositiveAction], ranks: NDArray[np.int64]) -> None:
         """Retrieval ranked the items users took, before learning from them."""
 
+    def on_forget(self, impression_ids: Sequence[str]) -> None:
+        """No label can reach these impressions any more; all of theirs were measured."""
+
     def on_step(self, step: int, ranking: LearnReport, retrieval: LearnReport) -> None:
         """A learning step was taken."""
 

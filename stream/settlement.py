@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -35,7 +36,9 @@ class Settlement:
         for example in examples:
             pending = self._pending.get(example.impression_id)
             if example.role != "final" and pending is not None:
-                pending.early = {**(pending.early or {}), example.item_index: example}
+                pending.early = pending.early or {}
+                before = pending.early.get(example.item_index)
+                pending.early[example.item_index] = corrected(before, example)
         for impression_id in finished:
             self._finished.append(impression_id)
             pending = self._pending.get(impression_id)
@@ -103,11 +106,15 @@ class Settlement:
             np.stack(hidden), np.stack(base), labels_NH, time_ms, errors_NH=np.stack(errors)
         )
 
-    def forget(self) -> None:
-        """Drop requests that no label can reach any more; call when no example waits."""
-        for impression_id in self._finished:
+    def forget(self) -> list[str]:
+        """Drop requests that no label can reach any more, and return their impression ids.
+
+        Call it when no example waits for its learning step.
+        """
+        forgotten, self._finished = self._finished, []
+        for impression_id in forgotten:
             self._pending.pop(impression_id)
-        self._finished.clear()
+        return forgotten
 
     def save(self) -> State:
         """Return what stands but was not measured yet, and what may be forgotten."""
@@ -120,6 +127,15 @@ class Settlement:
         """Become what `save` described; the pending requests are loaded apart."""
         self._finished = list(state["finished"])
         self._settled_early = examples_from(state["settled_early"])
+
+
+def corrected(before: JoinedExample | None, now: JoinedExample) -> JoinedExample:
+    """Return `before` with the labels that `now` knows in place of its own."""
+    if before is None:
+        return now
+    pairs = zip(before.labels, now.labels, strict=True)
+    labels = tuple(old if math.isnan(new) else new for old, new in pairs)
+    return replace(now, labels=labels)
 
 
 def group_by_impression(examples: Sequence[JoinedExample]) -> list[list[JoinedExample]]:

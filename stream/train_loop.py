@@ -32,6 +32,8 @@ from stream.positives import PositiveQueue
 from stream.settlement import Settlement
 from stream.watermark import Watermark
 
+_END_OF_TIME_MS = 2**62
+
 _KINDS: dict[type[Event], str] = {
     Impression: "impression",
     Feedback: "feedback",
@@ -161,8 +163,19 @@ class TrainLoop:
         ranking = parts.ranking.learn(self._settlement.labeled(groups))
         retrieval = parts.retrieval.learn(actions)
         if not len(parts.batcher):
-            self._settlement.forget()
+            forgotten = self._settlement.forget()
+            for observer in parts.observers:
+                observer.on_forget(forgotten)
         self._report(ranking, retrieval)
+
+    def finish(self) -> None:
+        """Settle every label as if no more events came, and learn from what waits.
+
+        For the end of a replay: a live trainer saves what waits instead.
+        """
+        self._reveal(self._parts.joiner.advance(_END_OF_TIME_MS))
+        while len(self._parts.batcher) or len(self._positives):
+            self.step()
 
     def _step_is_due(self) -> bool:
         parts = self._parts
@@ -179,9 +192,7 @@ class TrainLoop:
         self._metrics.late_events.inc(late)
         watermark = self._parts.watermark
         self._metrics.event_time_seconds.set(watermark.newest_ms / 1_000)
-        self._metrics.watermark_delay_seconds.set(
-            (watermark.newest_ms - watermark.time_ms) / 1_000
-        )
+        self._metrics.watermark_delay_seconds.set((watermark.newest_ms - watermark.time_ms) / 1_000)
 
     def _capture(self, demand: ScoreDemand) -> None:
         parts = self._parts

@@ -84,7 +84,7 @@ class Trainer:
                 self._report_lag()
             except LogUnavailableError as error:
                 parts.metrics.stream.log_failures.inc()
-                logger.warning("event=log_unavailable retry_s=%.1f error=%s", retry_s, error)
+                logger.warning("log unavailable", extra={"retry_s": retry_s, "error": str(error)})
                 stop.wait(retry_s)
                 retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
                 continue
@@ -117,7 +117,7 @@ class Trainer:
             self._set_aside(record, str(error), "schema")
 
     def _set_aside(self, record: Record, reason: str, reason_class: str) -> None:
-        logger.warning("event=dead_letter where=%s reason=%s", record.where, reason)
+        logger.warning("dead letter", extra={"where": record.where, "reason": reason})
         self._parts.metrics.stream.dead_letters.labels(reason_class=reason_class).inc()
         self._parts.log.dead_letter(
             DeadLetter(
@@ -143,6 +143,7 @@ class Trainer:
         try:
             snapshot_id = self._parts.checkpointer.checkpoint(self._positions)
         except SnapshotError as error:
-            logger.error("event=snapshot_failed error=%s", error)
+            self._parts.metrics.snapshot.publish_failures.inc()
+            logger.error("snapshot not published", extra={"error": str(error)})
         else:
-            logger.info("event=snapshot_published id=%s", snapshot_id)
+            logger.info("snapshot published", extra={"snapshot": snapshot_id})

@@ -1,0 +1,40 @@
+"""`headrace publish`: recorded events into a log."""
+
+from __future__ import annotations
+
+from app.dataset_options import (
+    DatasetOption,
+    LimitOption,
+    PathOption,
+    PositiveAtOption,
+    open_chosen,
+)
+from app.options import ConfigOption, DataDirOption, LogOption, SetOption, settings_from
+
+
+def publish(
+    dataset: DatasetOption,
+    path: PathOption = None,
+    limit: LimitOption = None,
+    positive_at: PositiveAtOption = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    log: LogOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Write a recorded data set to an event log, as fast as the log takes it.
+
+    Event times stay as recorded. Publishing twice has no second effect: event ids are the same.
+
+    Examples:
+        headrace publish --dataset kuairand-pure --path DIR --data-dir headrace-data
+
+        headrace publish --dataset movielens --path DIR --log kafka://localhost:9092
+    """
+    from app.publish_run import publish_dataset
+
+    settings = settings_from(config, set_, data_dir=data_dir, log=log)
+    chosen = open_chosen(
+        dataset, path, limit=limit, positive_at=positive_at, columns=None, named={}
+    )
+    publish_dataset(settings, chosen)

@@ -1,0 +1,35 @@
+"""`headrace serve`: the gRPC server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.options import ConfigOption, DataDirOption, LogOption, SetOption, settings_from
+
+
+def serve(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    log: LogOption = None,
+    set_: SetOption = None,
+    grpc: Annotated[
+        str | None,
+        typer.Option("--grpc", help="Address to listen on (server.address).", metavar="HOST:PORT"),
+    ] = None,
+) -> None:
+    """Answer Recommend, Retrieve, Rank and Publish over gRPC until Ctrl-C.
+
+    Follows the event log for fresh histories and picks up every new snapshot. Any number of servers
+    may run beside one trainer.
+
+    Examples:
+        headrace serve --data-dir headrace-data --grpc 127.0.0.1:50051
+    """
+    from app.server_process import run_server
+
+    overrides = list(set_ or ())
+    if grpc is not None:
+        overrides.append(f"server.address='{grpc}'")
+    run_server(settings_from(config, overrides, data_dir=data_dir, log=log))

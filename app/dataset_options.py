@@ -1,0 +1,116 @@
+"""Flags that say which dataset to read and what its columns mean."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from replay.dataset import Dataset
+
+_COLUMNS = "Columns of your own file (--dataset events)"
+
+
+def _column(flag: str, text: str) -> Any:
+    return typer.Option(flag, help=text, metavar="COLUMN", rich_help_panel=_COLUMNS)
+
+
+DatasetOption: TypeAlias = Annotated[
+    str, typer.Option("--dataset", help="Name, see `headrace datasets list`.", metavar="NAME")
+]
+PathOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--path", help="Folder or file of the dataset; simulated ones need none.", metavar="PATH"
+    ),
+]
+LimitOption: TypeAlias = Annotated[
+    int | None, typer.Option("--limit", help="Only the first N impressions (or ratings).", min=1)
+]
+PositiveAtOption: TypeAlias = Annotated[
+    float | None, typer.Option("--positive-at", help="Smallest rating that counts as liked.")
+]
+UserColumnOption: TypeAlias = Annotated[str | None, _column("--user-column", "Who.")]
+ItemColumnOption: TypeAlias = Annotated[str | None, _column("--item-column", "What.")]
+TimeColumnOption: TypeAlias = Annotated[str | None, _column("--time-column", "When.")]
+TimeUnitOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--time-unit", help="s, ms, us, ns or iso.", metavar="UNIT", rich_help_panel=_COLUMNS
+    ),
+]
+KindColumnOption: TypeAlias = Annotated[
+    str | None, _column("--kind-column", "What was done; `impression` means shown.")
+]
+ValueColumnOption: TypeAlias = Annotated[
+    str | None, _column("--value-column", "How much, e.g. a rating.")
+]
+LabelColumnOption: TypeAlias = Annotated[
+    list[str] | None,
+    _column("--label-column", "0/1 outcome of a shown item; repeatable, each is a label head."),
+]
+ImpressionColumnOption: TypeAlias = Annotated[
+    str | None, _column("--impression-column", "Which shown list a row belongs to.")
+]
+ContextColumnOption: TypeAlias = Annotated[
+    list[str] | None, _column("--context-column", "Describes the moment; repeatable.")
+]
+ColumnsOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--columns",
+        help="TOML file with the same names (user, item, time, ...).",
+        metavar="FILE",
+        rich_help_panel=_COLUMNS,
+    ),
+]
+
+
+def open_chosen(
+    name: str,
+    path: Path | None,
+    *,
+    limit: int | None,
+    positive_at: float | None,
+    columns: Path | None,
+    named: Mapping[str, Any],
+) -> Dataset:
+    """Open the dataset that the flags describe; flags win over the `--columns` file.
+
+    Raises:
+        DatasetError: there is no such dataset, or it cannot be read.
+        ConfigError: a flag is missing, or of no use here.
+    """
+    from replay.datasets import DatasetOptions, columns_from_mapping, open_dataset
+    from replay.scenarios import SCENARIOS
+    from replay.simulator import SimulatedDataset
+
+    if name in SCENARIOS:
+        scenario = SCENARIOS[name]
+        return SimulatedDataset(scenario if limit is None else scenario.resized(limit))
+    if path is None:
+        raise ConfigError(f"--path: where is {name}? A folder or file is needed")
+    raw = {**_columns_file(columns), **{key: value for key, value in named.items() if value}}
+    options = DatasetOptions(
+        limit=limit,
+        positive_at=positive_at,
+        columns=columns_from_mapping(raw) if raw else None,
+    )
+    return open_dataset(name, path, options)
+
+
+def _columns_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--columns {path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--columns {path}: not TOML: {error}") from error

@@ -1,0 +1,61 @@
+"""Settings of the processes themselves: where their files lie and where they listen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from domain.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Where a deployment keeps its files.
+
+    Attributes:
+        dir: folder of the embedded log, the snapshots and the processes' own logs.
+        log: URL of the event log; empty means `events.sqlite` in `dir`.
+    """
+
+    dir: str = "headrace-data"
+    log: str = ""
+
+    @property
+    def log_url(self) -> str:
+        """Return the event log's URL."""
+        return self.log or f"sqlite:///{self.path / 'events.sqlite'}"
+
+    @property
+    def path(self) -> Path:
+        """Return the folder, absolute."""
+        return Path(self.dir).expanduser().absolute()
+
+    @property
+    def snapshots(self) -> Path:
+        """Return the folder of the snapshots."""
+        return self.path / "snapshots"
+
+    @property
+    def process_logs(self) -> Path:
+        """Return the folder of the child processes' logs."""
+        return self.path / "logs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """Where /metrics, /healthz and /readyz are answered.
+
+    Attributes:
+        host: address to listen on.
+        trainer_port: port of the trainer's page; 0 is off.
+        server_port: port of the server's page; 0 is off.
+    """
+
+    host: str = "127.0.0.1"
+    trainer_port: int = 9101
+    server_port: int = 9102
+
+    def __post_init__(self) -> None:
+        for name in ("trainer_port", "server_port"):
+            if not 0 <= getattr(self, name) <= 65_535:
+                raise ConfigError(f"metrics.{name} must be a port, got {getattr(self, name)}")

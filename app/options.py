@@ -1,0 +1,69 @@
+"""Flags that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+ConfigOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="TOML file; see deploy/config/default.toml.", metavar="FILE"
+    ),
+]
+DataDirOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        "-d",
+        help="Folder of the embedded log and the snapshots (data.dir).",
+        metavar="DIR",
+    ),
+]
+LogOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        help="Event log: sqlite:///PATH, kafka://HOST:PORT or file:///PATH (data.log).",
+        metavar="URL",
+    ),
+]
+SetOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="One setting, e.g. --set joiner.policy=fast; repeatable.", metavar="KEY=VALUE"
+    ),
+]
+
+
+def settings_from(
+    config: Path | None,
+    overrides: list[str] | None,
+    *,
+    data_dir: Path | None = None,
+    log: str | None = None,
+) -> Settings:
+    """Read the settings, with the shared flags on top.
+
+    Raises:
+        ConfigError: naming the file or the dotted key.
+    """
+    # Settings know every component, and with them torch: only a command that runs needs them.
+    from app.settings import load_settings
+
+    flags = list(overrides or ())
+    if data_dir is not None:
+        flags.append(f"data.dir={_quoted(str(data_dir))}")
+    if log is not None:
+        flags.append(f"data.log={_quoted(log)}")
+    return load_settings(config, flags)
+
+
+def _quoted(text: str) -> str:
+    """Return a TOML literal string, so that no path is taken for a number."""
+    return f"'{text}'" if "'" not in text else text

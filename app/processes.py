@@ -1,0 +1,117 @@
+"""Child processes of `up` and `demo`: started together, watched, ended together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as StopSignal
+from threading import Thread
+
+from domain.clock import Clock
+from domain.errors import ProcessError
+
+# A trainer needs this long to publish its last snapshot and a server to let running calls finish.
+GRACE_S = 30.0
+STOP_WITH_PARENT = "HEADRACE_STOP_WITH_PARENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A running `headrace` process, its log file and the name it is spoken of by."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+
+@contextmanager
+def children(commands: Iterable[tuple[str, Sequence[str]]], logs: Path) -> Iterator[list[Child]]:
+    """Run `headrace ARGUMENTS` for each (name, arguments); end them all on leaving.
+
+    Each writes to `logs/NAME.log`. They also end when this process dies without a word: their
+    standard input is a pipe that breaks.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    started: list[Child] = []
+    try:
+        for name, arguments in commands:
+            started.append(_start(name, arguments, logs / f"{name}.log"))
+        yield started
+    finally:
+        _end(started)
+
+
+def raise_if_ended(running: Sequence[Child]) -> None:
+    """Check that every child lives.
+
+    Raises:
+        ProcessError: naming the child, its exit status and the last line it wrote.
+    """
+    for child in running:
+        status = child.process.poll()
+        if status is not None:
+            raise ProcessError(
+                f"{child.name} ended with status {status}: {last_line(child.log_file)} "
+                f"(its log: {child.log_file})"
+            )
+
+
+def wait_for_stop(running: Sequence[Child], stop: StopSignal, clock: Clock) -> None:
+    """Return when `stop` is set.
+
+    Raises:
+        ProcessError: a child ended before.
+    """
+    while not stop.is_set():
+        raise_if_ended(running)
+        clock.sleep(0.2)
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a log file that is not empty."""
+    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), "it wrote nothing")
+
+
+def stop_with_parent(stop: StopSignal) -> None:
+    """Set `stop` when the process that started this one is gone; a no-op when run by hand."""
+    if os.environ.get(STOP_WITH_PARENT) != "1":
+        return
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        stop.set()
+
+    Thread(target=wait, name="parent-watch", daemon=True).start()
+
+
+def _start(name: str, arguments: Sequence[str], log_file: Path) -> Child:
+    with log_file.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, STOP_WITH_PARENT: "1"},
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends them in order
+        )
+    return Child(name, process, log_file)
+
+
+def _end(running: Sequence[Child]) -> None:
+    """Ask the last started first, so that servers stop publishing before the trainer stops."""
+    for child in reversed(running):
+        if child.process.poll() is None:
+            child.process.terminate()
+        try:
+            child.process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+        if child.process.stdin is not None:
+            child.process.stdin.close()

@@ -1,0 +1,187 @@
+"""`headrace replay` at work: a dataset through the real loop, and a table of what it showed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from app.learners import LearnerConfigs, Learners, build_learners
+from app.settings import Settings
+from app.trainer_wiring import build_loop
+from domain.clock import SystemClock
+from domain.errors import ConfigError, DatasetError
+from domain.features import FeatureSchema
+from monitoring.log_setup import set_up_logging
+from monitoring.metrics import Metrics
+from replay.baselines import CounterBaseline
+from replay.dataset import Dataset
+from replay.prequential import Prequential
+from replay.run import ReplayCounts, count_demands, replay_events
+from replay.variants import CounterVariant, FrozenVariant, MemoryVariant, OnlineVariant, Variant
+from stream.train_loop import TrainLoop
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOutcome:
+    """What a replay measured; `report` is what is written as JSON."""
+
+    report: dict[str, Any]
+    counts: ReplayCounts
+
+
+def run_replay(settings: Settings, dataset: Dataset, console: Console) -> ReplayOutcome:
+    """Replay a dataset and return the report.
+
+    Raises:
+        DatasetError: the dataset has no events that ask for a score.
+    """
+    set_up_logging(replace(settings.log, level="error"))
+    clock = SystemClock()
+    started_s = clock.stopwatch_s()
+    settings = fit_to(dataset, settings)
+    with console.status("counting what will be scored"):
+        num_demands = count_demands(dataset.events(), dataset.schema)
+    if num_demands == 0:
+        raise DatasetError(
+            f"{dataset.name}: nothing in it asks for a score (no impressions, and no feedback of "
+            f"the kinds {', '.join(head.feedback_kind for head in dataset.schema.heads)})"
+        )
+    learners = build_learners(dataset.schema, LearnerConfigs.of(settings))
+    split_at = num_demands // 2
+    prequential = Prequential(_variants(dataset.schema, learners, split_at))
+    loop = build_loop(settings, dataset.schema, learners, Metrics(), (prequential,))
+    with _progress(console, dataset.num_events_hint) as progress:
+        counts = replay_events(dataset.events(), loop, progress)
+    seconds = clock.stopwatch_s() - started_s
+    report = {
+        **_what_was_replayed(dataset, loop, counts, settings),
+        "seconds": round(seconds, 1),
+        "variants": prequential.variants(split_at, num_demands),
+        "retrieval": {
+            **prequential.retrieval(split_at),
+            "catalog": learners.retrieval.num_items,
+        },
+    }
+    return ReplayOutcome(report, counts)
+
+
+# Recorded logs are samples, far sparser than the traffic they were taken from: with the linger of
+# a live system most steps would learn from one or two examples.
+REPLAY_LINGER_MS = 60 * 60 * 1000
+
+
+def fit_to(dataset: Dataset, settings: Settings) -> Settings:
+    """Return settings for replaying a dataset; a section the user has set stays as it is.
+
+    The attribution window becomes as wide as the log's labels are late, and micro-batches wait
+    longer to fill.
+    """
+    updates: dict[str, Any] = {}
+    window_ms = dataset.joiner_hints.attribution_window_ms
+    if window_ms is not None and "joiner" not in settings.model_fields_set:
+        # Feedback exactly as late as the window no longer counts.
+        updates["joiner"] = replace(settings.joiner, attribution_window_ms=window_ms + 1)
+    if "batcher" not in settings.model_fields_set:
+        updates["batcher"] = replace(settings.batcher, linger_ms=REPLAY_LINGER_MS)
+    return settings.model_copy(update=updates)
+
+
+def _variants(schema: FeatureSchema, learners: Learners, split_at: int) -> list[Variant]:
+    keys = [("item",), ("user", "item")]
+    if any(field.name == "tab" for field in schema.of("context")):
+        keys = [("item",), ("item", "tab"), ("user", "item", "tab")]
+    counters = [
+        CounterVariant(CounterBaseline(f"counters/{'+'.join(key)}", key, schema)) for key in keys
+    ]
+    frozen = FrozenVariant(learners.ranking.copy, lambda demand: demand.ordinal >= split_at)
+    return [*counters, frozen, OnlineVariant(), MemoryVariant()]
+
+
+def _what_was_replayed(
+    dataset: Dataset, loop: TrainLoop, counts: ReplayCounts, settings: Settings
+) -> dict[str, Any]:
+    return {
+        "dataset": dataset.name,
+        "seed": settings.seed,
+        "schema_hash": dataset.schema.hash,
+        "events": loop.counts.events,
+        "demands": loop.counts.demands,
+        "examples": loop.counts.examples,
+        "duplicates": loop.counts.duplicates,
+        "late": loop.counts.late,
+        "dead_letters": counts.dead_letters,
+        "quarantined": loop.counts.quarantined,
+    }
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Any]:
+    columns = (
+        TextColumn("replaying"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %  event time {task.fields[event_time]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=2) as bar:
+        task = bar.add_task("replay", total=total, event_time="-", rate="")
+
+        def show(events: int, time_ms: int) -> None:
+            moment = datetime.fromtimestamp(time_ms / 1_000, UTC)
+            elapsed = bar.tasks[0].elapsed or 0.0
+            rate = f"{events / elapsed:,.0f} events/s" if elapsed > 0 else ""
+            bar.update(task, completed=events, event_time=f"{moment:%Y-%m-%d %H:%M}", rate=rate)
+
+        yield show
+        bar.update(task, completed=total)
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """Print the second half's quality of every variant as a table."""
+    table = Table(title=f"{report['dataset']}: second half, scored before learned")
+    for name in ("variant", "AUC", "session GAUC", "NE", "calibration", "examples"):
+        table.add_column(name, justify="left" if name == "variant" else "right")
+    for name, variant in report["variants"].items():
+        half = variant["second_half"]
+        numbers = [_number(half[key]) for key in ("auc", "gauc", "ne", "calibration")]
+        table.add_row(name, *numbers, f"{half['examples']:,}")
+    console.print(table)
+    found = report["retrieval"]
+    console.print(
+        f"Retrieval of the next item, whole catalog ({found['catalog']:,} items, "
+        f"{found['predictions']:,} predictions): recall@20 {_number(found['recall@20'])}, "
+        f"NDCG@20 {_number(found['ndcg@20'])}, MRR {_number(found['mrr'])}"
+    )
+    console.print(
+        f"{report['events']:,} events, {report['examples']:,} examples, "
+        f"{report['duplicates']:,} duplicates, {report['late']:,} late, "
+        f"{report['dead_letters']:,} dead letters in {report['seconds']:.0f} s"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """Write the report as JSON.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error

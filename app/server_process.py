@@ -1,0 +1,40 @@
+"""The server as a process: answers over gRPC until told to stop."""
+
+from __future__ import annotations
+
+from app.errors import stop_on_signals
+from app.process_setup import metrics_page, set_up_process
+from app.processes import stop_with_parent
+from app.server_wiring import RunningServer, running_server
+from app.settings import Settings
+from domain.clock import SystemClock
+from domain.errors import NotReadyError
+from monitoring.metrics import Metrics
+
+
+def run_server(settings: Settings) -> None:
+    """Run a server in this process until it is told to stop."""
+    metrics = Metrics()
+    set_up_process(settings, metrics, "server")
+    schema = settings.schema_declared
+    with stop_on_signals() as stop:
+        stop_with_parent(stop)
+        settings.data.path.mkdir(parents=True, exist_ok=True)
+        with (
+            running_server(settings, schema, SystemClock(), metrics) as server,
+            metrics_page(
+                settings.metrics.host,
+                settings.metrics.server_port,
+                metrics,
+                lambda: _why_not_ready(server),
+            ),
+        ):
+            stop.wait()
+
+
+def _why_not_ready(server: RunningServer) -> str:
+    try:
+        server.slot.current()
+    except NotReadyError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,118 @@
+"""Everything a server answers with, built from settings and snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from app.learners import LearnerConfigs, build_learners
+from app.settings import Settings
+from domain.clock import Clock
+from domain.features import FeatureSchema, schema_from_mapping
+from monitoring.metrics import Metrics
+from serving.impression_log import ImpressionLog
+from serving.live_models import LiveModels, LiveModelSlot
+from serving.publish import Publisher
+from serving.recommend import Recommender
+from serving.server import ServerHandle, Services, create_server
+from serving.tail import LogTail
+from serving.watcher import SnapshotWatcher, WatcherParts
+from snapshot.local_store import LocalSnapshotStore, Snapshot
+from stream.deduplicator import Deduplicator
+from stream.feature_store import FeatureStore
+from stream.open_log import open_log
+
+_LAST_WRITES_S = 5.0
+"""Longest wait, when stopping, for events that were taken in but not yet stored."""
+
+
+class StoredModels:
+    """Live models from the snapshots of a store."""
+
+    def __init__(self, store: LocalSnapshotStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+
+    def current_id(self) -> str | None:
+        """Return the id of the snapshot to serve, None when there is none."""
+        return self._store.current_id()
+
+    def load_models(self, snapshot_id: str) -> LiveModels:
+        """Build models of their own from a verified snapshot.
+
+        Raises:
+            SnapshotError: it does not verify, or this version cannot read it.
+        """
+        return live_models(self._store.load(snapshot_id), self._settings)
+
+
+def live_models(snapshot: Snapshot, settings: Settings) -> LiveModels:
+    """Build models from a snapshot; schema and learners are those it was made with."""
+    manifest, states = snapshot.manifest, snapshot.states
+    schema = schema_from_mapping(manifest.extra["schema"])
+    learners = build_learners(schema, LearnerConfigs.from_plain(manifest.extra["learners"]))
+    learners.ranking.load(states["ranking"])
+    learners.memory.load(states["memory"])
+    learners.retrieval.load(states["retrieval"])
+    feature_store = FeatureStore(schema, settings.feature_store)
+    feature_store.load(states["stream"]["feature_store"])
+    deduplicator = Deduplicator(settings.deduplicator)
+    deduplicator.load(states["stream"]["deduplicator"])
+    return LiveModels(
+        snapshot_id=manifest.snapshot_id,
+        event_time_ms=manifest.event_time_ms,
+        positions=dict(manifest.positions),
+        schema=schema,
+        retriever=learners.retrieval,
+        ranker=learners.ranking,
+        memory=learners.memory,
+        feature_store=feature_store,
+        deduplicator=deduplicator,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that listens, and the slot that says which snapshot it answers from."""
+
+    handle: ServerHandle
+    slot: LiveModelSlot
+
+
+@contextmanager
+def running_server(
+    settings: Settings, schema: FeatureSchema, clock: Clock, metrics: Metrics
+) -> Iterator[RunningServer]:
+    """Serve until the block is left; calls that run then may finish.
+
+    Raises:
+        ConfigError: the address is taken.
+        LogUnavailableError: the event log cannot be opened.
+    """
+    with ExitStack() as stack:
+        # Each thread that reads or writes the log has a handle of its own.
+        logs = [open_log(settings.data.log_url, kafka=settings.kafka) for _ in range(3)]
+        for log in logs:
+            stack.callback(log.close)
+        slot = LiveModelSlot()
+        impressions = ImpressionLog(logs[0], settings.impression_log)
+        tail = LogTail(logs[1], slot, clock, settings.tail, metrics.serving)
+        store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)
+        source = StoredModels(store, settings)
+        parts = WatcherParts(source=source, schema=schema, slot=slot, tail=tail, log=logs[2])
+        watcher = SnapshotWatcher(parts, clock, settings.watcher, metrics.serving)
+        recommender = Recommender(slot, clock, settings.recommender, impressions, metrics.serving)
+        publisher = Publisher(impressions, schema, clock, settings.publisher, metrics.serving)
+        services = Services(slot=slot, recommender=recommender, publisher=publisher)
+        handle = create_server(services, settings.server, clock, metrics.serving)
+
+        impressions.start()
+        stack.callback(impressions.stop, _LAST_WRITES_S)
+        tail.start()
+        stack.callback(tail.stop)
+        watcher.start()
+        stack.callback(watcher.stop)
+        handle.start()
+        stack.callback(handle.stop)
+        yield RunningServer(handle, slot)

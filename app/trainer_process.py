@@ -1,0 +1,57 @@
+"""The trainer as a process: reads the log, learns, publishes, until told to stop."""
+
+from __future__ import annotations
+
+from app.errors import stop_on_signals
+from app.evaluation import FrozenComparison
+from app.learners import LearnerConfigs, build_learners
+from app.process_setup import metrics_page, set_up_process
+from app.processes import stop_with_parent
+from app.settings import Settings
+from app.trainer_wiring import TrainerPlace, build_loop, build_trainer
+from domain.clock import SystemClock
+from monitoring.metrics import Metrics
+from snapshot.local_store import LocalSnapshotStore
+from stream.live_quality import LiveQuality
+from stream.observer import LoopObserver
+from stream.open_log import open_log
+
+
+def run_trainer(settings: Settings, *, until_end: bool) -> None:
+    """Run a trainer in this process until it is told to stop.
+
+    Raises:
+        ConfigError: the data folder belongs to another schema or other learners.
+        SnapshotError: there are snapshots, but none is whole.
+        LogError: the event log cannot be opened.
+    """
+    metrics, clock = Metrics(), SystemClock()
+    set_up_process(settings, metrics, "trainer")
+    schema = settings.schema_declared
+    learners = build_learners(schema, LearnerConfigs.of(settings))
+    observers: list[LoopObserver] = [
+        LiveQuality(
+            schema,
+            settings.prequential_quality,
+            settings.prequential_ranks,
+            settings.drift,
+            metrics,
+        )
+    ]
+    comparison = None
+    if settings.evaluation.freeze_at_ms:
+        comparison = FrozenComparison(settings.evaluation, learners.ranking)
+        observers.append(comparison.observer)
+    loop = build_loop(settings, schema, learners, metrics, observers)
+    with stop_on_signals() as stop:
+        stop_with_parent(stop)
+        settings.data.path.mkdir(parents=True, exist_ok=True)
+        log = open_log(settings.data.log_url, kafka=settings.kafka)
+        store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)
+        place = TrainerPlace(log=log, store=store, clock=clock, metrics=metrics)
+        trainer = build_trainer(settings, loop, place)
+        with metrics_page(settings.metrics.host, settings.metrics.trainer_port, metrics):
+            trainer.run(stop, until_end=until_end)
+        if comparison is not None:
+            comparison.write(loop)
+        log.close()

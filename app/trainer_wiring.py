@@ -1,0 +1,131 @@
+"""Everything a trainer or a replay leads events through, built from settings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.learners import LearnerConfigs, Learners
+from app.settings import Settings
+from domain.clock import Clock
+from domain.errors import ConfigError, SnapshotError
+from domain.event_log import EventLog, Positions
+from domain.features import FeatureSchema
+from monitoring.metrics import Metrics
+from monitoring.session_ids import SessionIds
+from snapshot.local_store import LocalSnapshotStore, Snapshot
+from stream.batcher import Batcher
+from stream.checkpoint import Checkpointer, CheckpointTargets, restore
+from stream.deduplicator import Deduplicator
+from stream.feature_store import FeatureStore
+from stream.joiner import Joiner
+from stream.observer import LoopObserver
+from stream.train_loop import LoopParts, TrainLoop
+from stream.trainer import Trainer, TrainerParts
+from stream.watermark import Watermark
+
+logger = logging.getLogger(__name__)
+
+
+def build_loop(
+    settings: Settings,
+    schema: FeatureSchema,
+    learners: Learners,
+    metrics: Metrics,
+    observers: Sequence[LoopObserver] = (),
+) -> TrainLoop:
+    """Build a loop that has seen nothing yet."""
+    parts = LoopParts(
+        schema=schema,
+        deduplicator=Deduplicator(settings.deduplicator),
+        watermark=Watermark(settings.watermark),
+        joiner=Joiner(schema, settings.joiner, settings.seed),
+        sessions=SessionIds(settings.session_ids),
+        feature_store=FeatureStore(schema, settings.feature_store),
+        batcher=Batcher(settings.batcher),
+        ranking=learners.ranking,
+        memory=learners.memory,
+        retrieval=learners.retrieval,
+        observers=observers,
+    )
+    return TrainLoop(parts, settings.train_loop, metrics)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerPlace:
+    """Where a trainer works."""
+
+    log: EventLog
+    store: LocalSnapshotStore
+    clock: Clock
+    metrics: Metrics
+
+
+def build_trainer(settings: Settings, loop: TrainLoop, place: TrainerPlace) -> Trainer:
+    """Build a trainer that goes on from the newest snapshot that is whole, or from the beginning.
+
+    Without a snapshot it publishes one at once, so that servers can answer (from nothing learned)
+    while the first events are on their way.
+
+    Raises:
+        ConfigError: the snapshot was made with another schema or other learners.
+        SnapshotError: there are snapshots, but none is whole.
+    """
+    checkpointer = Checkpointer(
+        loop,
+        CheckpointTargets(
+            store=place.store,
+            log=place.log,
+            extra={"learners": LearnerConfigs.of(settings).to_plain()},
+        ),
+        settings.checkpoint,
+        place.clock,
+        place.metrics,
+    )
+    positions = _resume(settings, loop, place.store)
+    if positions is None:
+        positions = place.log.beginning_positions()
+        checkpointer.checkpoint(positions)
+    parts = TrainerParts(
+        log=place.log,
+        loop=loop,
+        checkpointer=checkpointer,
+        clock=place.clock,
+        metrics=place.metrics,
+    )
+    return Trainer(parts, settings.trainer, positions)
+
+
+def _resume(settings: Settings, loop: TrainLoop, store: LocalSnapshotStore) -> Positions | None:
+    snapshot, damaged = store.load_newest_good()
+    for line in damaged:
+        logger.error("snapshot damaged", extra={"problem": line})
+    if snapshot is None:
+        if damaged:
+            raise SnapshotError(f"no snapshot is whole; the newest: {damaged[0]}")
+        return None
+    _check_same(settings, loop.parts.schema, snapshot)
+    restore(loop, dict(snapshot.states))
+    logger.info(
+        "resumed",
+        extra={"snapshot": snapshot.manifest.snapshot_id, "step": loop.counts.steps},
+    )
+    return dict(snapshot.manifest.positions)
+
+
+def _check_same(settings: Settings, schema: FeatureSchema, snapshot: Snapshot) -> None:
+    name = snapshot.manifest.snapshot_id
+    if snapshot.manifest.schema_hash != schema.hash:
+        raise ConfigError(
+            f"schema: snapshot {name} was made with schema {snapshot.manifest.schema_hash}, the "
+            f"settings declare {schema.hash}; use the old schema or another data.dir"
+        )
+    ours = LearnerConfigs.of(settings)
+    theirs = LearnerConfigs.from_plain(snapshot.manifest.extra["learners"])
+    for section in ("ranking", "memory", "retrieval", "seed"):
+        if getattr(ours, section) != getattr(theirs, section):
+            raise ConfigError(
+                f"{section}: differs from what snapshot {name} was made with; use the old "
+                "settings or another data.dir"
+            )
