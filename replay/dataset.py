@@ -19,8 +19,8 @@ class JoinerHints:
     """What the joiner has to know of a log to label it as it was meant.
 
     Attributes:
-        attribution_window_ms: smallest window that catches every feedback event of the log, None
-            when no feedback names an impression.
+        attribution_window_ms: longest wait from an impression to feedback that should count; the
+            joiner's window must be longer. None when no feedback names an impression.
         explicit_negatives: whether feedback of value 0.0 says "no"; otherwise a "no" is silence
             until the window closes.
         organic: whether feedback comes without impressions, so that negatives must be sampled.
