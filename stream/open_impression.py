@@ -18,15 +18,13 @@ class OpenImpression:
     Attributes:
         decided: per item, heads that feedback has decided.
         positive: per item, those of them that are positive.
-        assumed: per item, heads that were emitted as an early negative.
         revealed_ms: per item, event time of the newest feedback that decided a head.
         due_ms: event time at which the watermark calls for something to be done next.
-        is_assumed: whether early negatives have been emitted.
+        is_assumed: whether undecided heads have been emitted as early negatives.
         num_undecided: items with a head that feedback has not decided.
     """
 
     __slots__ = (
-        "assumed",
         "decided",
         "due_ms",
         "impression_id",
@@ -55,7 +53,6 @@ class OpenImpression:
         self.num_heads = num_heads
         self.decided = [0] * len(item_ids)
         self.positive = [0] * len(item_ids)
-        self.assumed = [0] * len(item_ids)
         self.revealed_ms = [shown_ms] * len(item_ids)
         self.due_ms = shown_ms
         self.is_assumed = False
@@ -82,8 +79,8 @@ class OpenImpression:
         is_complete = self.decided[index] == self._all_heads
         self.num_undecided -= is_complete
         if self.is_assumed:
-            # Heads taken as "no" before and heard as "yes" now; the others were learned already.
-            corrected = positive & new & self.assumed[index]
+            # What is new was taken as "no" before: only a "yes" says anything.
+            corrected = positive & new
             if not corrected:
                 return []
             return [self._example(index, corrected, self.revealed_ms[index], "correction")]
@@ -106,7 +103,6 @@ class OpenImpression:
             if decided:
                 known_ms = self.revealed_ms[index]
                 examples.append(self._example(index, decided, known_ms, "final"))
-            self.assumed[index] = undecided
             examples.append(self._example(index, undecided, revealed_ms, "early_negative"))
         return examples
 
@@ -133,7 +129,7 @@ class OpenImpression:
         )
 
 
-_BIT_COLUMNS = ("decided", "positive", "assumed", "revealed_ms")
+_ITEM_COLUMNS = ("decided", "positive", "revealed_ms")
 
 
 def impressions_state(impressions: Sequence[OpenImpression]) -> State:
@@ -147,7 +143,7 @@ def impressions_state(impressions: Sequence[OpenImpression]) -> State:
         "due_ms": np.array([one.due_ms for one in impressions], np.int64),
         "is_assumed": np.array([one.is_assumed for one in impressions], np.bool_),
     }
-    for name in _BIT_COLUMNS:
+    for name in _ITEM_COLUMNS:
         values = [value for one in impressions for value in getattr(one, name)]
         state[name] = np.array(values, np.int64)
     return state
@@ -170,7 +166,7 @@ def impressions_from(state: State, num_heads: int) -> list[OpenImpression]:
     for name in ("due_ms", "is_assumed"):
         for one, value in zip(impressions, state[name].tolist(), strict=True):
             setattr(one, name, value)
-    for name in _BIT_COLUMNS:
+    for name in _ITEM_COLUMNS:
         values = split_list(state[name].tolist(), lengths)
         for one, row in zip(impressions, values, strict=True):
             setattr(one, name, row)

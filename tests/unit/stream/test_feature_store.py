@@ -160,6 +160,12 @@ def test_seen_holds_positives_and_organic_actions_longer_than_the_history() -> N
     assert store.seen("ann") == {"b", "d", "e"}
 
 
+def test_item_acted_on_again_stays_seen_longer() -> None:
+    store = _store(_done("a", 1), _done("b", 2), _done("a", 3), history_length=2, seen_length=2)
+    store.observe(_done("c", 4))
+    assert store.seen("ann") == {"a", "c"}
+
+
 def test_view_is_not_changed_by_later_events() -> None:
     store = _store(_user(1, country="at"), _item("a", 1, tags=("x",)), _done("a", 5))
     request = store.request("ann", ["a"], 9, {})
@@ -223,12 +229,12 @@ def test_least_recently_active_user_is_dropped_when_there_are_too_many() -> None
         _done("a", 10, user_id="ann"),
         _done("a", 20, user_id="bob"),
         _done("b", 30, user_id="ann"),
-        _done("b", 15, user_id="bob"),  # came late: bob was active at 20 all the same
+        _done("b", 5, user_id="ann"),  # came late: she was active at 30 all the same
         _done("a", 40, user_id="cat"),
         max_users=2,
     )
     assert store.evicted_users == 1
-    assert [len(store.user_view(user, 99).history) for user in ("ann", "bob", "cat")] == [2, 0, 1]
+    assert [len(store.user_view(user, 99).history) for user in ("ann", "bob", "cat")] == [3, 0, 1]
 
 
 def test_least_recently_updated_item_is_dropped_and_counted() -> None:

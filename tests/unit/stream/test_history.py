@@ -77,6 +77,14 @@ def test_view_holds_nothing_revealed_later() -> None:
     assert _entries(history, 30) == [("a", 10, CLICK), ("b", 12, CLICK)]
 
 
+def test_view_holds_nothing_shown_later_when_two_clocks_differ() -> None:
+    history = UserHistory()
+    history.observe_action("a", "imp", 5, CLICK, BOUNDS)
+    history.observe_shown("imp", 10, BOUNDS)
+    assert _entries(history, 7) == []
+    assert _entries(history, 10) == [("a", 10, CLICK)]
+
+
 def test_view_is_a_snapshot_that_cannot_be_written() -> None:
     history = UserHistory()
     history.observe_action("a", None, 1, CLICK, BOUNDS)
@@ -128,6 +136,14 @@ def test_session_is_put_right_when_a_list_comes_out_of_order() -> None:
         shown.add(key, time_ms, BOUNDS)
     assert shown.before(160, BOUNDS.session_gap_ms) == (160, 3)
     assert shown.before(100, BOUNDS.session_gap_ms) == (80, 2)  # a request of the past
+
+
+def test_lists_shown_at_the_same_time_stand_in_the_same_order_however_they_came() -> None:
+    one, two = UserHistory().shown, UserHistory().shown
+    for shown, keys in ((one, (1, 2, -3)), (two, (-3, 2, 1))):
+        for key in keys:
+            shown.add(key, 50, BOUNDS)
+    assert one.keys == two.keys
 
 
 def test_histories_continue_exactly_when_loaded() -> None:

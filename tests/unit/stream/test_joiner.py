@@ -166,6 +166,30 @@ def test_oldest_impression_is_settled_early_when_too_many_wait() -> None:
     assert joiner.counts.feedback_late == 1
 
 
+def test_label_settled_early_is_revealed_no_earlier_than_its_feedback() -> None:
+    joiner = _joiner(max_pending=1)
+    _observe(joiner, _shown("p", 0), _done("a", 350))
+    joiner.advance(300)
+    assert _said(_observe(joiner, _shown("q", 400))) == [("a", "final", ("1", "0"), 350)]
+
+
+def test_impression_shown_again_after_it_was_forgotten_has_a_window_of_its_own() -> None:
+    joiner = _joiner(CLICK_ONLY, max_closed=1)
+    for name in ("p", "q"):
+        _observe(joiner, _shown(name, 0), _done("a", 1, name))
+    _observe(joiner, _shown("p", 500))  # only q is remembered
+    assert joiner.advance(1_000) == []
+    assert len(joiner.advance(1_500)) == 1
+
+
+def test_late_impression_is_known_to_be_late_just_after_a_restart() -> None:
+    joiner, resumed = _joiner(CLICK_ONLY), _joiner(CLICK_ONLY)
+    joiner.advance(1_000)
+    resumed.load(joiner.save())
+    assert _observe(resumed, _shown("p", 0)) == []
+    assert resumed.counts.impressions_late == 1
+
+
 def test_kind_without_a_head_is_counted_and_decides_nothing() -> None:
     joiner = _joiner(CLICK_ONLY)
     assert _observe(joiner, _shown("p", 0), _done("a", 10, kind="share")) == []
@@ -274,6 +298,13 @@ def test_contradictory_early_feedback_is_set_aside_when_its_impression_comes() -
     assert _said(joiner.advance(1_000)) == [("a", "final", ("0",), 1_000)]
 
 
+def test_early_feedback_is_joined_in_event_time_order() -> None:
+    joiner = _joiner(CLICK_ONLY)
+    yes = _done("a", 20, event_id="1")
+    no = _done("a", 10, event_id="2", value=0.0)
+    assert _said(_observe(joiner, yes, no, _shown("p", 0))) == [("a", "final", ("0",), 10)]
+
+
 def test_earliest_due_feedback_gives_up_waiting_when_too_much_waits() -> None:
     joiner = _joiner(CLICK_ONLY, max_pending=2)
     _observe(joiner, _done("a", 30), _done("b", 10, impression_id="q"))
@@ -371,6 +402,15 @@ def test_asking_what_to_score_changes_nothing() -> None:
     click = _done("a", 50, impression_id=None)
     assert [one.item_id for one in asked.observe(click)] == [
         one.item_id for one in plain.observe(click)
+    ]
+
+
+def test_negatives_are_drawn_anew_when_something_was_observed_since_they_were_asked_for() -> None:
+    asked, plain = (_joiner(organic_negatives=2) for _ in range(2))
+    click, more = _done("a", 10, impression_id=None), _shown("q", 5, "fghijklmn")
+    asked.items_to_score(click)
+    assert [one.item_id for one in _observe(asked, more, click)] == [
+        one.item_id for one in _observe(plain, more, click)
     ]
 
 
