@@ -51,10 +51,9 @@ class DenseWeights:
                 parameter.copy_(torch.from_numpy(entry.pop("weight")))
                 if entry:
                     self._adam.state[parameter] = {
-                        # Adam keeps its step count on the CPU wherever the weights are.
-                        key: torch.tensor(value).to("cpu" if key == "step" else parameter.device)
+                        key: torch.tensor(value, device=parameter.device)
                         for key, value in entry.items()
                     }
 
     def _new_adam(self) -> torch.optim.Adam:
-        return torch.optim.Adam(self._network.parameters(), lr=self._learning_rate)
+        return torch.optim.Adam(self._network.parameters(), lr=self._learning_rate, fused=True)

@@ -36,6 +36,8 @@ class EmbeddingTableConfig:
     """How long, in event time, a row lives without being learned."""
     learning_rate: float = 0.03
     """Adagrad's step size."""
+    initial_spread: float = 0.0
+    """New rows are uniform within plus and minus this, drawn from the id itself."""
 
     def __post_init__(self) -> None:
         for name in ("dimension", "max_rows", "min_count", "max_waiting", "ttl_ms"):
@@ -50,14 +52,28 @@ class EmbeddingTableConfig:
 
 @dataclass(frozen=True, slots=True)
 class TouchedRows:
-    """What changed since the last look: rows with their values, and ids that lost theirs."""
+    """What changed since the last look.
+
+    Attributes:
+        ids: ids whose rows were learned, with their values in `weights_ND`.
+        evicted_ids: ids that lost their row; an id in both lost it first and was admitted again.
+        complete: False when more ids left than are remembered (as many as the table has rows);
+            whoever follows the table must then start from a full copy.
+    """
 
     ids: NDArray[np.int64]
     weights_ND: NDArray[np.float32]
     evicted_ids: NDArray[np.int64]
+    complete: bool
 
 
 _EPSILON = 1e-10
+_STRIDE = np.uint64(0x9E3779B97F4A7C15)
+_MIXING = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+"""SplitMix64 (Steele et al. 2014) with its last shift left out: only high bits are used."""
 _SWEEPS_PER_TTL = 20
 """Expired rows are looked for this often, so a row outlives its time by at most 5 %."""
 
@@ -74,6 +90,7 @@ class EmbeddingTable:
         )
         self._waiting = RowStore({"count": (np.int64, ())}, config.max_waiting)
         self._evicted: list[int] = []
+        self._complete = True
         self._next_sweep_ms = 0
 
     def __len__(self) -> int:
@@ -117,15 +134,15 @@ class EmbeddingTable:
         self._rows.touch(rows, time_ms)
 
     def take_touched(self) -> TouchedRows:
-        """Return what changed since this was last called (evicted ids first lose their row)."""
+        """Return what changed since this was last called."""
         ids = self._rows.ids()
         rows = self._rows.find(ids)
         touched = self._rows["touched"][rows].astype(bool)
         ids, rows = ids[touched], rows[touched]
         self._rows["touched"][rows] = False
-        evicted = np.array(self._evicted, np.int64)
-        self._evicted = []
-        return TouchedRows(ids, self.read(ids), evicted)
+        evicted, complete = np.array(self._evicted, np.int64), self._complete
+        self._evicted, self._complete = [], True
+        return TouchedRows(ids, self.read(ids), evicted, complete)
 
     def save(self) -> State:
         """Return rows, optimiser state and sightings as plain data."""
@@ -133,6 +150,7 @@ class EmbeddingTable:
             "rows": self._rows.save(),
             "waiting": self._waiting.save(),
             "evicted": np.array(self._evicted, np.int64),
+            "complete": self._complete,
             "next_sweep_ms": self._next_sweep_ms,
         }
 
@@ -141,6 +159,7 @@ class EmbeddingTable:
         self._rows.load(state["rows"])
         self._waiting.load(state["waiting"])
         self._evicted = [int(each) for each in state["evicted"]]
+        self._complete = bool(state["complete"])
         self._next_sweep_ms = int(state["next_sweep_ms"])
 
     def _admit(
@@ -156,8 +175,27 @@ class EmbeddingTable:
         # Rows about to learn must not be the ones evicted to make room for the new ones.
         present = rows[rows >= 0]
         self._rows.touch(present, time_ms)
-        self._evicted.extend(self._rows.insert(ids[absent], time_ms).evicted_ids.tolist())
+        inserted = self._rows.insert(ids[absent], time_ms)
+        self._note_evicted(inserted.evicted_ids)
+        self._rows["weight"][inserted.rows] = self._initial(ids[absent])
         return self._rows.find(ids)
+
+    def _note_evicted(self, ids: NDArray[np.int64]) -> None:
+        self._evicted.extend(ids.tolist())
+        if len(self._evicted) > self._config.max_rows:
+            self._evicted, self._complete = [], False
+
+    def _initial(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the first values of new rows.
+
+        They follow from the id, so that it starts alike in every run and order of arrival.
+        """
+        columns = np.arange(1, self._config.dimension + 1, dtype=np.uint64) * _STRIDE
+        mixed = ids.view(np.uint64)[:, None] + columns
+        for shift, factor in _MIXING:
+            mixed = (mixed ^ (mixed >> shift)) * factor
+        uniform = (mixed >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - 1
+        return uniform * np.float32(self._config.initial_spread)
 
     def _seen_enough(
         self, ids: NDArray[np.int64], counts: NDArray[np.int64], time_ms: int
@@ -181,7 +219,7 @@ class EmbeddingTable:
         if time_ms < self._next_sweep_ms:
             return
         oldest_ms = time_ms - self._config.ttl_ms
-        self._evicted.extend(self._rows.evict_before(oldest_ms).tolist())
+        self._note_evicted(self._rows.evict_before(oldest_ms))
         self._waiting.evict_before(oldest_ms)
         self._next_sweep_ms = time_ms + self._config.ttl_ms // _SWEEPS_PER_TTL
 

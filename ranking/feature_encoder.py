@@ -10,11 +10,12 @@ Arrays of a capture (N items, T entries of history, see `FieldLayout` for the co
     history_ages_s   float32 (T,)     how long before the request each was shown
     history_outcomes int32   (T,)     bit h set when head h was positive
 
-A missing number is NaN, a missing id is 0. Numbers are squashed by sign(x) ln(1 + |x|).
+A missing number is NaN, a missing id is 0. Numeric fields are squashed by sign(x) ln(1 + |x|).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -239,5 +240,7 @@ def _declared_floats(side: Side, features: Features) -> list[float]:
             raise SchemaError(
                 f"{field.entity}.{field.name}: expected {field.size} numbers, got {vector!r}"
             )
-        floats += [squash(float(part)) for part in vector]
+        # Vectors come from models that scaled them already.
+        numbers = map(float, vector)
+        floats += [part if math.isfinite(part) else MISSING for part in numbers]
     return floats

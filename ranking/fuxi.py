@@ -143,7 +143,7 @@ class FuxiBlock(nn.Module):
         candidates of a request share time and place, so two of the three channels over the history
         are one vector per request.
         """
-        _, v_BThd, _, k_BThd = self._project(history_BTD)
+        v_BThd, k_BThd = self._values_and_keys(history_BTD)
         u, own_v_BChd, q_BChd, own_k_BChd = self._project(x_BCD)
         N = self._container
         place_BT = self.place_weight[N - 1 - maps.distance_BT] * maps.valid_BT
@@ -165,6 +165,14 @@ class FuxiBlock(nn.Module):
         shape = (*x.shape[:-1], self._heads, self._head_width)
         u, v, q, k = torch.split(parts, [3 * size, size, size, size], dim=-1)
         return u, v.reshape(shape), q.reshape(shape), k.reshape(shape)
+
+    def _values_and_keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return two of the four projections: candidates need nothing else of the history."""
+        size = self._heads * self._head_width
+        weights = torch.cat((self.uvqk[:, 3 * size : 4 * size], self.uvqk[:, 5 * size :]), dim=1)
+        shape = (*x.shape[:-1], self._heads, self._head_width)
+        v, k = torch.split(silu(rms_norm(x) @ weights), [size, size], dim=-1)
+        return v.reshape(shape), k.reshape(shape)
 
     def _mix(self, x: Tensor, u: Tensor, attended: Tensor) -> Tensor:
         y = x + self.lin0(u * rms_norm(attended.flatten(-2)))

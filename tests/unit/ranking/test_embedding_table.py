@@ -1,0 +1,155 @@
+"""Embedding rows: who gets one, who loses it, and what a recycled one remembers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from domain.errors import ConfigError
+from domain.state import state_hash
+from ranking.embedding_table import EmbeddingTable, EmbeddingTableConfig
+
+HOUR_MS = 3_600_000
+
+
+def table_of(**options: int) -> EmbeddingTable:
+    return EmbeddingTable(EmbeddingTableConfig(dimension=2, **options))
+
+
+def learn(table: EmbeddingTable, ids: list[int], time_ms: int = 0, gradient: float = 1.0) -> None:
+    table.learn(
+        np.array(ids, np.int64),
+        np.ones(len(ids), np.int64),
+        np.full((len(ids), 2), gradient, np.float32),
+        time_ms,
+    )
+
+
+def test_read_gives_zeros_and_inserts_nothing_when_unseen() -> None:
+    table = table_of()
+    before = state_hash(table.save())
+    assert table.read(np.array([[1, 2], [3, 0]])).tolist() == np.zeros((2, 2, 2)).tolist()
+    learn(table, [7])
+    after = state_hash(table.save())
+    assert table.read(np.array([1])).tolist() == [[0.0, 0.0]]
+    assert state_hash(table.save()) == after != before
+
+
+def test_first_step_has_the_size_of_the_learning_rate() -> None:
+    table = table_of()
+    learn(table, [5], gradient=-123.0)
+    np.testing.assert_allclose(table.read(np.array([5])), [[0.03, 0.03]], rtol=1e-6)
+
+
+def test_steps_shrink_as_adagrad_says() -> None:
+    table = table_of()
+    for _ in range(4):
+        learn(table, [5])
+    expected = -0.03 * sum(1 / np.sqrt(n) for n in (1, 2, 3, 4))
+    np.testing.assert_allclose(table.read(np.array([5]))[0, 0], expected, rtol=1e-6)
+
+
+def test_row_is_admitted_at_the_third_sighting_when_three_are_asked_for() -> None:
+    table = table_of(min_count=3)
+    learn(table, [5])
+    learn(table, [5])
+    assert len(table) == 0
+    learn(table, [5])
+    assert len(table) == 1
+    assert table.read(np.array([5]))[0, 0] == np.float32(-0.03)
+
+
+def test_sightings_within_one_batch_count_towards_admission() -> None:
+    table = table_of(min_count=3)
+    table.learn(np.array([5, 6]), np.array([3, 2]), np.ones((2, 2), np.float32), 0)
+    assert len(table) == 1
+
+
+def test_least_recently_learned_row_leaves_when_the_table_is_full() -> None:
+    table = table_of(max_rows=3)
+    for time_ms, each in enumerate([11, 12, 13, 11]):
+        learn(table, [each], time_ms)
+    learn(table, [14], 10)
+    assert table.take_touched().evicted_ids.tolist() == [12]
+    assert not table.read(np.array([12])).any()
+    assert table.read(np.array([11, 13, 14])).all()
+
+
+def test_row_expires_by_event_time_when_not_learned_for_long() -> None:
+    table = table_of(ttl_ms=HOUR_MS)
+    learn(table, [1], 0)
+    learn(table, [2], HOUR_MS)
+    assert len(table) == 2
+    learn(table, [2], 2 * HOUR_MS)
+    assert table.take_touched().evicted_ids.tolist() == [1]
+
+
+def test_recycled_row_starts_anew_with_its_optimiser() -> None:
+    table = table_of(max_rows=1)
+    for _ in range(50):
+        learn(table, [1], 0)
+    learn(table, [2], 1)
+    np.testing.assert_allclose(table.read(np.array([2])), [[-0.03, -0.03]], rtol=1e-6)
+    assert not table.read(np.array([1])).any()
+
+
+def test_growth_keeps_rows_and_optimiser_state() -> None:
+    table, alone = table_of(), table_of()
+    learn(table, [1])
+    learn(alone, [1])
+    learn(table, list(range(2, 2_000)))
+    learn(table, [1])
+    learn(alone, [1])
+    assert np.array_equal(table.read(np.array([1])), alone.read(np.array([1])))
+
+
+def test_touched_rows_are_reported_once() -> None:
+    table = table_of()
+    learn(table, [1, 2])
+    first = table.take_touched()
+    assert first.ids.tolist() == [1, 2]
+    assert np.array_equal(first.weights_ND, table.read(first.ids))
+    assert table.take_touched().ids.tolist() == []
+    learn(table, [2])
+    assert table.take_touched().ids.tolist() == [2]
+
+
+def test_change_report_says_when_it_forgot_ids() -> None:
+    table = table_of(max_rows=2)
+    for each in range(1, 9):
+        learn(table, [each], each)
+    report = table.take_touched()
+    assert not report.complete
+    assert len(report.evicted_ids) <= 2
+    assert table.take_touched().complete
+
+
+def test_new_rows_differ_by_id_but_not_by_order_when_spread() -> None:
+    config = EmbeddingTableConfig(dimension=2, initial_spread=0.1)
+    first, second = EmbeddingTable(config), EmbeddingTable(config)
+    learn(first, list(range(1, 200)), gradient=0.0)
+    for each in reversed(range(1, 200)):
+        learn(second, [each], gradient=0.0)
+    rows = first.read(np.arange(1, 200))
+    assert np.array_equal(rows, second.read(np.arange(1, 200)))
+    assert len(np.unique(rows)) == rows.size
+    assert np.abs(rows).max() <= 0.1
+    assert rows.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.1)
+    assert abs(rows.mean()) < 0.01
+
+
+def test_batch_with_more_new_ids_than_rows_keeps_as_many_as_fit() -> None:
+    table = table_of(max_rows=4)
+    learn(table, list(range(1, 11)))
+    assert len(table) == 4
+
+
+@pytest.mark.parametrize("key", ["dimension", "max_rows", "min_count", "max_waiting", "ttl_ms"])
+def test_config_names_the_key_when_below_one(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^ranking\.table\.{key} must be at least 1, got 0"):
+        EmbeddingTableConfig(**{key: 0})
+
+
+def test_config_names_the_learning_rate_when_not_positive() -> None:
+    with pytest.raises(ConfigError, match=r"^ranking\.table\.learning_rate must be positive"):
+        EmbeddingTableConfig(learning_rate=float("nan"))

@@ -1,0 +1,156 @@
+"""The network's inputs: which ids reach which field, and what an absent one looks like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from domain.features import FeatureSchema, Field
+from domain.requests import History, RankingRequest, UserView
+from ranking.adaf2m2 import AdaF2M2Config
+from ranking.collate import Batch, collate
+from ranking.counters import CounterConfig, LabelCounters
+from ranking.feature_encoder import EncoderConfig, FeatureEncoder
+from ranking.field_layout import FieldLayout, layout_of
+from ranking.fuxi import FuxiConfig
+from ranking.model import NetConfig, NetOutput, RankingNet, net_input
+
+SCHEMA = FeatureSchema(
+    fields=(
+        Field(name="author", entity="item", kind="categorical", counted=True),
+        Field(name="tags", entity="item", kind="multi"),
+        Field(name="price", entity="item", kind="numeric"),
+    )
+)
+WIDTH = 4
+
+
+def layout() -> FieldLayout:
+    return layout_of(SCHEMA, max_values=3)
+
+
+def batch(*features: dict[str, Any], history: History | None = None) -> Batch:
+    counters = LabelCounters(CounterConfig(), 1)
+    encoder = FeatureEncoder(SCHEMA, layout(), EncoderConfig(max_values=3))
+    request = RankingRequest(
+        user=UserView(user_id="u", history=history or History()),
+        item_ids=tuple(f"i{n}" for n in range(len(features))),
+        item_features=features,
+        time_ms=0,
+    )
+    return collate([encoder.capture(request, counters)])
+
+
+def network(**adaf2m2: Any) -> RankingNet:
+    encoder = FeatureEncoder(SCHEMA, layout(), EncoderConfig(max_values=3))
+    num_floats, flagged = encoder.num_floats(counter_width=3)
+    config = NetConfig(
+        layout=layout(),
+        num_heads=1,
+        num_floats=num_floats,
+        num_flagged=flagged,
+        state_columns=encoder.state_columns(3),
+        embedding_dimension=WIDTH,
+        history_length=20,
+        hidden=(8, 5),
+        fuxi=FuxiConfig(width=8, head_width=4),
+        adaf2m2=AdaF2M2Config(**adaf2m2),
+    )
+    return RankingNet(config, torch.Generator().manual_seed(0))
+
+
+def rows_of(made: Batch, seed: int = 0) -> torch.Tensor:
+    rows = torch.randn(len(made.ids), WIDTH, generator=torch.Generator().manual_seed(seed))
+    rows[torch.from_numpy(made.ids == 0)] = 0.0
+    return rows
+
+
+def run(
+    made: Batch,
+    rows: torch.Tensor,
+    masks: torch.Generator | None = None,
+    **adaf2m2: Any,
+) -> NetOutput:
+    normal = np.nan_to_num(made.floats_MW)
+    with torch.no_grad():
+        out: NetOutput = network(**adaf2m2)(
+            rows, net_input(made, normal, 1, torch.device("cpu")), masks
+        )
+    return out
+
+
+def test_output_has_a_logit_per_head_and_the_last_hidden_layer_before_its_activation() -> None:
+    made = batch({"price": 1.0}, {"author": "a"})
+    out = run(made, rows_of(made))
+    assert out.logits_MH.shape == (2, 1)
+    assert out.hidden_MD.shape == (2, 5)
+    assert (out.hidden_MD < 0).any()
+    assert out.masked_logits is None
+
+
+def test_values_of_a_multi_field_count_as_their_mean() -> None:
+    twice, once = batch({"tags": ("x", "x")}), batch({"tags": ("x",)})
+    (place,) = np.flatnonzero(twice.counts == 2)
+    rows_twice = rows_of(twice)
+    rows_once = torch.zeros(len(once.ids), WIDTH)
+    for row, each in enumerate(once.ids):
+        rows_once[row] = rows_twice[np.flatnonzero(twice.ids == each)[0]]
+    assert twice.ids[place] in once.ids
+    torch.testing.assert_close(run(twice, rows_twice).logits_MH, run(once, rows_once).logits_MH)
+
+
+def test_unseen_id_scores_like_an_absent_one() -> None:
+    unseen, absent = batch({"author": "never seen"}), batch({})
+    # The counters are zeros for both, and so are the rows.
+    torch.testing.assert_close(
+        run(unseen, torch.zeros(len(unseen.ids), WIDTH)).logits_MH,
+        run(absent, torch.zeros(len(absent.ids), WIDTH)).logits_MH,
+    )
+
+
+def test_missing_number_differs_from_an_average_one() -> None:
+    made = batch({})
+    known = batch({})
+    known.floats_MW[np.isnan(known.floats_MW)] = 0.0
+    rows = rows_of(made)
+    assert not torch.equal(run(made, rows).logits_MH, run(known, rows).logits_MH)
+
+
+def test_history_outcomes_matter() -> None:
+    def scored(outcome: int) -> torch.Tensor:
+        history = History(("i7",), np.array([-1_000]), np.array([outcome]))
+        made = batch({}, history=history)
+        # The numbers that tell the last outcomes are kept out of it.
+        made.floats_MW[:] = 0.0
+        return run(made, rows_of(made)).logits_MH
+
+    assert not torch.equal(scored(0), scored(1))
+
+
+def test_masked_copies_are_scored_only_when_learning() -> None:
+    made = batch({"author": "a"}, {"author": "b"})
+    masks = torch.Generator().manual_seed(0)
+    assert run(made, rows_of(made), masked_forwards=3).masked_logits is None
+    masked = run(made, rows_of(made), masks, masked_forwards=3).masked_logits
+    assert masked is not None
+    assert masked.shape == (6, 1)
+
+
+def test_masked_copies_equal_the_example_when_nothing_is_masked() -> None:
+    made = batch({"author": "a"}, {"author": "b"})
+    masks = torch.Generator().manual_seed(0)
+    options = {"masked_forwards": 2, "mask_rate_min": 0.0, "mask_rate_max": 0.0}
+    out = run(made, rows_of(made), masks, adapter=False, **options)
+    assert out.masked_logits is not None
+    torch.testing.assert_close(out.masked_logits, out.logits_MH.repeat_interleave(2, dim=0))
+
+
+@pytest.mark.parametrize("scale", ["sigmoid", "double_sigmoid"])
+def test_adapter_is_no_change_at_first_only_when_it_starts_at_one(scale: str) -> None:
+    made = batch({"author": "a"})
+    adapted = run(made, rows_of(made), scale=scale).logits_MH
+    plain = run(made, rows_of(made), adapter=False).logits_MH
+    assert bool(torch.allclose(adapted, plain)) is (scale == "double_sigmoid")
