@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from app.setting_layers import read_toml
 from domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -96,21 +96,11 @@ def open_chosen(
         return SimulatedDataset(scenario if limit is None else scenario.resized(limit))
     if path is None:
         raise ConfigError(f"--path: where is {name}? A folder or file is needed")
-    raw = {**_columns_file(columns), **{key: value for key, value in named.items() if value}}
+    raw = {} if columns is None else read_toml(columns, f"--columns {columns}")
+    raw |= {key: value for key, value in named.items() if value}
     options = DatasetOptions(
         limit=limit,
         positive_at=positive_at,
         columns=columns_from_mapping(raw) if raw else None,
     )
     return open_dataset(name, path, options)
-
-
-def _columns_file(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"--columns {path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--columns {path}: not TOML: {error}") from error

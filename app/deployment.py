@@ -23,7 +23,9 @@ class DataConfig:
     @property
     def log_url(self) -> str:
         """Return the event log's URL."""
-        return self.log or f"sqlite:///{self.path / 'events.sqlite'}"
+        # In a URL a percent sign begins a code for another character.
+        path = str(self.path / "events.sqlite").replace("%", "%25")
+        return self.log or f"sqlite:///{path}"
 
     @property
     def path(self) -> Path:

@@ -7,24 +7,19 @@ Each section is the configuration of one component, declared beside the componen
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
-from pydantic import Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from app.deployment import DataConfig, MetricsConfig
 from app.evaluation import EvaluationConfig
+from app.setting_keys import SettingKeys, nested
+from app.setting_layers import read_layers
 from domain.errors import ConfigError
-from domain.features import FeatureSchema, schema_from_mapping
+from domain.features import FeatureSchema
 from memory.config import MemoryConfig
 from monitoring.drift_monitor import DriftMonitorConfig
 from monitoring.log_setup import LogConfig
@@ -50,23 +45,17 @@ from stream.train_loop import TrainLoopConfig
 from stream.trainer import TrainerConfig
 from stream.watermark import WatermarkConfig
 
-ENV_PREFIX = "HEADRACE_"
-_DELIMITER = "__"
+_NONE = "none"
+"""How a key that may be None is switched off: TOML has no word for it."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every section of the configuration, in the order an event meets the components."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter=_DELIMITER,
-        extra="forbid",
-        frozen=True,
-        populate_by_name=True,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = 42
-    raw_schema: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    seed: int = Field(default=42, ge=0)
+    schema_declared: FeatureSchema = Field(default=FeatureSchema(), alias="schema")
     data: DataConfig = DataConfig()
     log: LogConfig = LogConfig()
     kafka: KafkaConfig = KafkaConfig()
@@ -95,10 +84,11 @@ class Settings(BaseSettings):
     drift: DriftMonitorConfig = DriftMonitorConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
-    @property
-    def schema_declared(self) -> FeatureSchema:
-        """Return the feature schema that the `[schema]` tables declare."""
-        return schema_from_mapping(self.raw_schema)
+
+KEYS = SettingKeys(
+    {field.alias or name: field.annotation for name, field in Settings.model_fields.items()}
+)
+"""Every key there is, with its type."""
 
 
 def load_settings(path: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
@@ -111,94 +101,74 @@ def load_settings(path: Path | None = None, overrides: Sequence[str] = ()) -> Se
     Raises:
         ConfigError: naming the file or the dotted key, what was expected and what came.
     """
-    if path is not None:
-        _check_readable(path)
-    _check_environment()
-
-    class Loaded(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            toml = TomlConfigSettingsSource(settings_cls, path)
-            return (init_settings, env_settings, toml)
-
+    layers = read_layers(KEYS, path, os.environ, overrides)
+    values = {
+        dotted: None if value == _NONE and _may_be_none(dotted) else value
+        for dotted, value in layers.values.items()
+    }
     try:
-        loaded = Loaded(**_parse_overrides(overrides))
+        return Settings.model_validate(nested(values))
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
-    loaded.schema_declared  # noqa: B018 - a schema that contradicts itself is said at once
-    return loaded
+        raise ConfigError(_explain(error.errors()[0], layers.sources)) from None
 
 
-def _check_readable(path: Path) -> None:
-    try:
-        tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+def _may_be_none(dotted: str) -> bool:
+    return type(None) in get_args(KEYS.types[dotted])
 
 
-def _check_environment() -> None:
-    """A mistyped variable would be ignored without a word; sections are told by the delimiter."""
-    for name in sorted(os.environ):
-        if not name.startswith(ENV_PREFIX) or _DELIMITER not in name:
-            continue
-        section = name.removeprefix(ENV_PREFIX).split(_DELIMITER)[0].lower()
-        if section not in Settings.model_fields:
-            raise ConfigError(f"environment variable {name}: {_unknown(section, _sections())}")
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dataclass_type": "a table of keys",
+}
+_WRONG_KEYS = {
+    "unexpected_keyword_argument": ": unknown key",
+    "missing_keyword_only_argument": " is missing",
+    "missing": " is missing",
+}
 
 
-def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    raw: dict[str, Any] = {}
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {override}: expected section.key=value")
-        *parents, last = key.strip().split(".")
-        node = raw
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = _parse_value(value.strip())
-    return raw
+def _explain(error: ErrorDetails, sources: Mapping[str, str]) -> str:
+    """Say on one line which key is wrong, what was expected, what came and where it was set."""
+    dotted = _written(error["loc"])
+    reason = error.get("ctx", {})
+    if error["type"] == "value_error":
+        message, key = _named_in_full(str(reason["error"]), dotted)
+        return message + sources.get(key, "")
+    source = sources.get(dotted.partition("[")[0], "")
+    if error["type"] in _WRONG_KEYS:
+        return f"{dotted}{_WRONG_KEYS[error['type']]}{source}"
+    if error["type"] == "greater_than_equal":
+        return f"{dotted} must be at least {reason['ge']}, got {error['input']!r}{source}"
+    if error["type"] == "literal_error":
+        expected = str(reason["expected"])
+    else:
+        expected = _EXPECTED.get(error["type"], error["msg"].lower())
+    return f"{dotted}: expected {expected}, got {error['input']!r}{source}"
 
 
-def _parse_value(text: str) -> Any:
-    """Read a flag's value as TOML (numbers, true, lists); anything else is a plain string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+def _written(location: Sequence[int | str]) -> str:
+    """Return ("schema", "fields", 0, "kind") as schema.fields[0].kind."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).removeprefix(".")
 
 
-def _sections() -> list[str]:
-    return [field.alias or name for name, field in Settings.model_fields.items()]
+def _named_in_full(message: str, section: str) -> tuple[str, str]:
+    """Return a component's message, which begins with a key, and that key's dotted name.
 
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    dotted = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    if first["type"] == "extra_forbidden":
-        return f"{dotted}: {_unknown(dotted, _sections())}"
-    if first["type"] == "unexpected_keyword_argument":
-        section, key = str(first["loc"][0]), str(first["loc"][-1])
-        return f"{dotted}: {_unknown(key, _keys(section))}"
-    return f"{dotted}: {first['msg'].lower()}, got {first['input']!r}"
-
-
-def _keys(section: str) -> list[str]:
-    return list(getattr(Settings.model_fields[section].annotation, "__dataclass_fields__", {}))
-
-
-def _unknown(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    hint = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"
-    return f"unknown setting{hint}"
+    A component that serves in several places names its key by its own name; here it is known in
+    which section it stands.
+    """
+    named, space, rest = message.partition(" ")
+    key = f"{section}.{named.rstrip(':').rpartition('.')[2]}"
+    if key not in KEYS.types:
+        return message, ""
+    colon = ":" if named.endswith(":") else ""
+    return f"{key}{colon}{space}{rest}", key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.errors import stop_on_signals
 from app.evaluation import FrozenComparison
+from app.learner_gauges import LearnerGauges
 from app.learners import LearnerConfigs, build_learners
 from app.process_setup import metrics_page, set_up_process
 from app.processes import stop_with_parent
@@ -22,7 +23,7 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
 
     Raises:
         ConfigError: the data folder belongs to another schema or other learners.
-        SnapshotError: there are snapshots, but none is whole.
+        SnapshotError: there are snapshots, but none is whole; or another trainer works here.
         LogError: the event log cannot be opened.
     """
     metrics, clock = Metrics(), SystemClock()
@@ -36,7 +37,8 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
             settings.prequential_ranks,
             settings.drift,
             metrics,
-        )
+        ),
+        LearnerGauges(schema, learners, clock, metrics),
     ]
     comparison = None
     if settings.evaluation.freeze_at_ms:
@@ -48,6 +50,7 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
         settings.data.path.mkdir(parents=True, exist_ok=True)
         log = open_log(settings.data.log_url, kafka=settings.kafka)
         store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)
+        store.become_writer()
         place = TrainerPlace(log=log, store=store, clock=clock, metrics=metrics)
         trainer = build_trainer(settings, loop, place)
         with metrics_page(settings.metrics.host, settings.metrics.trainer_port, metrics):

@@ -37,7 +37,7 @@ DEAD_LETTER_REASONS = ("undecodable", "contradictory", "schema")
 ROLES = ("final", "early_negative", "correction")
 LEARNERS = ("ranking", "retrieval")
 SCOPES: tuple[Scope, ...] = ("progressive", "window")
-METHODS = ("recommend", "retrieve", "rank")
+METHODS = ("recommend", "retrieve", "rank", "publish")
 PATHS = ("ranked", "retrieved", "popular", "cold_start")
 STAGES = ("retrieve", "rank", "compensate", "log")
 DRIFT_DETECTORS = ("adwin", "page_hinkley", "kswin")
@@ -139,7 +139,7 @@ class StreamMetrics:
         )
         self.steps = make.counter("stream_steps_total", "Learning steps taken.")
         self.step_seconds = make.histogram(
-            "stream_step_seconds", "Time of one learning step, all phases.", STEP_BUCKETS_S
+            "stream_step_seconds", "Time to learn from one micro-batch.", STEP_BUCKETS_S
         )
         self.learned_examples = make.counter(
             "stream_learned_examples_total", "Examples learned from.", learner=LEARNERS
@@ -148,9 +148,6 @@ class StreamMetrics:
             "stream_quarantined_examples_total",
             "Examples set aside because loss or gradient was not finite.",
             learner=LEARNERS,
-        )
-        self.examples_per_second = make.gauge(
-            "stream_examples_per_second", "Examples learned from per second, lately."
         )
         self.loss = make.gauge(
             "stream_loss", "Training loss of the newest micro-batch.", learner=LEARNERS
@@ -165,7 +162,7 @@ class StreamMetrics:
 
 
 class SnapshotMetrics:
-    """Snapshots and deltas, as their publisher sees them."""
+    """Snapshots, as their publisher sees them."""
 
     def __init__(self, make: _Maker) -> None:
         self.publish_seconds = make.histogram(
@@ -180,8 +177,6 @@ class SnapshotMetrics:
         )
         self.size_bytes = make.gauge("snapshot_size_bytes", "Size of the newest snapshot.")
         self.last_step = make.gauge("snapshot_last_step", "Learning step of the newest snapshot.")
-        self.deltas = make.counter("snapshot_deltas_total", "Deltas published.")
-        self.delta_size_bytes = make.gauge("snapshot_delta_size_bytes", "Size of the newest delta.")
 
     def observe_publish(self, *, seconds: float, size_bytes: int, step: int) -> None:
         """Count one published snapshot."""
@@ -206,9 +201,6 @@ class RetrievalMetrics:
         )
         self.mrr = make.gauge(
             "retrieval_mrr_ratio", "Mean reciprocal rank of taken items.", scope=SCOPES
-        )
-        self.index_recall = make.gauge(
-            "retrieval_index_recall_ratio", "Share of exact search's results the live index finds."
         )
 
     def observe_quality(self, scope: str, quality: RankQuality) -> None:
@@ -317,10 +309,10 @@ class ServingMetrics:
             "serving_model_age_seconds", "Newest event in the served models to now."
         )
         self.snapshot_swaps = make.counter(
-            "serving_snapshot_swaps_total", "Snapshots and deltas taken into service."
+            "serving_snapshot_swaps_total", "Snapshots taken into service."
         )
         self.snapshot_refused = make.counter(
-            "serving_snapshot_refused_total", "Snapshots and deltas found unfit and not served."
+            "serving_snapshot_refused_total", "Snapshots found unfit and not served."
         )
         self.tail_lag_seconds = make.gauge(
             "serving_tail_lag_seconds", "Newest event in served histories to now."

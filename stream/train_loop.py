@@ -162,10 +162,9 @@ class TrainLoop:
         self._settlement.teach(parts.memory, measured, parts.watermark.newest_ms)
         ranking = parts.ranking.learn(self._settlement.labeled(groups))
         retrieval = parts.retrieval.learn(actions)
-        if not len(parts.batcher):
-            forgotten = self._settlement.forget()
-            for observer in parts.observers:
-                observer.on_forget(forgotten)
+        forgotten = self._settlement.forget(len(parts.batcher))
+        for observer in parts.observers:
+            observer.on_forget(forgotten)
         self._report(ranking, retrieval)
 
     def finish(self) -> None:
@@ -185,7 +184,9 @@ class TrainLoop:
         )
 
     def _observe_time(self, event: Event) -> None:
+        jumps = self._parts.watermark.jumps
         late = self._parts.watermark.observe(event.time_ms)
+        self._metrics.clock_jumps.inc(self._parts.watermark.jumps - jumps)
         self.counts.events += 1
         self.counts.late += late
         self._metrics.events.labels(kind=_KINDS[type(event)]).inc()

@@ -127,7 +127,7 @@ def _recovery_s(comparison: dict[str, Any], variant: str) -> float | None:
             recovered_at = window["from_ms"]
     if recovered_at is None:
         return None
-    return (recovered_at - comparison["freeze_at_ms"]) / 1_000
+    return float(recovered_at - comparison["freeze_at_ms"]) / 1_000
 
 
 def _freshness_line(seconds: list[float | None]) -> str:
