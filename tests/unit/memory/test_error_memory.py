@@ -192,7 +192,7 @@ def test_centring_spreads_states_over_buckets_when_they_share_a_large_part() -> 
             rows = hidden_ND[start : start + 100]
             memory.write(rows, np.full((100, 1), 0.5), np.ones((100, 1)), time_ms=0)
         filled[centring] = np.count_nonzero(memory.save()["buckets"][..., 0])
-    assert filled["running"] > 3 * filled["none"]  # usually 1505 against 222
+    assert filled["running"] > 10 * filled["none"]  # usually 1382 against 33
 
 
 def test_reset_forgets_everything_when_the_base_model_is_replaced() -> None:

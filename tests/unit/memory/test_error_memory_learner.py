@@ -70,7 +70,7 @@ def test_memory_repairs_the_scores_when_tastes_change_at_once() -> None:
     base_loss, corrected_loss = run(learner, stream, 1 - RATES, RATES, 50)
     perfect = -np.mean(RATES * np.log(RATES) + (1 - RATES) * np.log(1 - RATES))
     assert learner.lambdas[0] >= 0.8
-    assert base_loss > 1.0  # usually 1.06
+    assert base_loss > 1.0  # usually 1.21
     assert corrected_loss < perfect + 0.05  # usually perfect + 0.02
 
 
