@@ -84,7 +84,9 @@ def stop_with_parent(stop: StopSignal) -> None:
         return
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not through sys.stdin: a thread inside its buffer keeps the interpreter from ending.
+        while os.read(sys.stdin.fileno(), 1):
+            pass
         stop.set()
 
     Thread(target=wait, name="parent-watch", daemon=True).start()

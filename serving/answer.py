@@ -100,15 +100,15 @@ class AnswerMaker:
             with self._timed("retrieve"):
                 found = stages.find_candidates(models, asker, query.time_ms, wanted)
         except Exception:
-            _logger.exception("event=retrieval_failed request=%s", request_id.current())
+            _logger.exception("retrieval failed", extra={"request": request_id.current()})
             return None
         if not found.item_ids:
-            _logger.info("event=nothing_retrieved request=%s", request_id.current())
+            _logger.info("nothing retrieved", extra={"request": request_id.current()})
             return None
         try:
             return stages.fill_up(models, found, query.limit, asker.seen)
         except Exception:
-            _logger.exception("event=popular_failed request=%s", request_id.current())
+            _logger.exception("popular items failed", extra={"request": request_id.current()})
             return found
 
     def _ranked(self, models: LiveModels, query: Query, found: Candidates) -> Candidates | None:
@@ -119,17 +119,19 @@ class AnswerMaker:
         if left_s < needed_s:
             self._rank_time.skipped()
             _logger.info(
-                "event=ranking_skipped request=%s left_ms=%.1f needed_ms=%.1f",
-                request_id.current(),
-                left_s * 1_000,
-                needed_s * 1_000,
+                "ranking skipped",
+                extra={
+                    "request": request_id.current(),
+                    "left_ms": round(left_s * 1_000, 1),
+                    "needed_ms": round(needed_s * 1_000, 1),
+                },
             )
             return None
         started_s = self._clock.stopwatch_s()
         try:
             scores_N = self._scored(models, query, found.item_ids)
         except Exception:
-            _logger.exception("event=ranking_failed request=%s", request_id.current())
+            _logger.exception("ranking failed", extra={"request": request_id.current()})
             return None
         self._rank_time.observe(self._clock.stopwatch_s() - started_s)
         return stages.best_first(found.item_ids, scores_N, query.limit)
@@ -150,7 +152,7 @@ class AnswerMaker:
             with self._timed("compensate"):
                 return stages.compensate(models, scores)
         except Exception:
-            _logger.exception("event=memory_failed request=%s", request_id.current())
+            _logger.exception("memory failed", extra={"request": request_id.current()})
             return scores.probabilities
 
     @contextmanager

@@ -131,7 +131,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has
             except Exception as error:
                 status = status_of(error, call_id)
                 if status.code == grpc.StatusCode.INTERNAL.value[0]:
-                    _logger.exception("event=call_failed request=%s method=%s", call_id, method)
+                    _logger.exception("call failed", extra={"request": call_id, "method": method})
             else:
                 answered.inc()
                 return response

@@ -256,7 +256,8 @@ class Recommender:
         except HeadraceError as error:
             self._metrics.impression_log_failures.inc()
             _logger.warning(
-                "event=impression_not_logged request=%s error=%s", request_id.current(), error
+                "impression not logged",
+                extra={"request": request_id.current(), "error": str(error)},
             )
             return ""
         finally:

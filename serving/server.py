@@ -112,7 +112,7 @@ class ServerHandle:
     def start(self) -> None:
         """Start answering; health says SERVING from the first live snapshot on."""
         self._bound.server.start()
-        _logger.info("event=listening address=%s port=%d", self._config.address, self.port)
+        _logger.info("listening", extra={"address": self._config.address, "port": self.port})
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the server has stopped; return whether it has."""

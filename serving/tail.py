@@ -78,12 +78,12 @@ def apply_records(models: LiveModels, records: Iterable[Record]) -> Applied:
             _apply(models, event)
         except (DecodeError, SchemaError) as error:
             applied.skipped += 1
-            _logger.debug("event=record_skipped where=%s reason=%s", record.where, error)
+            _logger.debug("record skipped", extra={"where": record.where, "reason": str(error)})
         except Exception:
             # A record that breaks the feature store must not end the tail: every user's
             # freshness hangs on it.
             applied.skipped += 1
-            _logger.exception("event=record_failed where=%s", record.where)
+            _logger.exception("record failed", extra={"where": record.where})
         else:
             applied.newest_ms = max(applied.newest_ms, event.time_ms)
             if not isinstance(event, ItemUpdate):
@@ -211,11 +211,11 @@ class LogTail:
             except LogPositionError as error:
                 self._skip_lost_records(error)
             except LogError as error:
-                _logger.warning("event=tail_cannot_read error=%s", error)
+                _logger.warning("tail cannot read", extra={"error": str(error)})
                 self._stopping.wait(self._config.retry_ms / 1_000)
             except Exception:
                 # Whatever a log's client raises, histories must go on once it has recovered.
-                _logger.exception("event=tail_failed")
+                _logger.exception("tail failed")
                 self._stopping.wait(self._config.retry_ms / 1_000)
             self._report()
 
@@ -224,7 +224,7 @@ class LogTail:
         try:
             beginning = self._log.beginning_positions()
         except LogError as second:
-            _logger.warning("event=tail_cannot_read error=%s", second)
+            _logger.warning("tail cannot read", extra={"error": str(second)})
             beginning = {}
         with self._lock:
             lost = {
@@ -234,7 +234,9 @@ class LogTail:
             }
             self._positions |= {partition: beginning[partition] for partition in lost}
             self._skipped += sum(lost.values())
-        _logger.error("event=tail_lost_records records=%d error=%s", sum(lost.values()), error)
+        _logger.error(
+            "tail lost records", extra={"records": sum(lost.values()), "error": str(error)}
+        )
         if not lost:  # a position past the end: only a new snapshot can help
             self._stopping.wait(self._config.retry_ms / 1_000)
 

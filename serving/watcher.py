@@ -111,7 +111,7 @@ class SnapshotWatcher:
         try:
             snapshot_id = self._parts.source.current_id()
         except (HeadraceError, OSError) as error:
-            self._complain(f"event=snapshots_cannot_be_listed error={error}")
+            self._complain("snapshots cannot be listed", error)
             return False
         if snapshot_id is None or snapshot_id == self._parts.slot.snapshot_id:
             return False
@@ -120,16 +120,16 @@ class SnapshotWatcher:
         try:
             self._take_into_service(snapshot_id)
         except LogUnavailableError as error:
-            self._complain(f"event=snapshot_waits_for_log id={snapshot_id} error={error}")
+            self._complain(f"snapshot {snapshot_id} waits for the log", error)
             return False
         except HeadraceError as error:
             self._refuse(snapshot_id)
-            _logger.error("event=snapshot_refused id=%s error=%s", snapshot_id, error)
+            _logger.error("snapshot refused", extra={"snapshot": snapshot_id, "error": str(error)})
             return False
         except Exception:
             # Models built from a poisoned file may raise anything at all.
             self._refuse(snapshot_id)
-            _logger.exception("event=snapshot_refused id=%s", snapshot_id)
+            _logger.exception("snapshot refused", extra={"snapshot": snapshot_id})
             return False
         self._last_complaint = ""
         return True
@@ -158,10 +158,11 @@ class SnapshotWatcher:
         parts.tail.take_over(models, reached.positions, parts.log)
         self._metrics.snapshot_swaps.inc()
         _logger.info(
-            "event=snapshot_live id=%s schema=%s took_s=%.2f",
-            snapshot_id,
-            models.schema.hash,
-            self._clock.stopwatch_s() - started_s,
+            "snapshot live",
+            extra={
+                "snapshot": snapshot_id,
+                "took_s": round(self._clock.stopwatch_s() - started_s, 2),
+            },
         )
 
     def _refuse(self, snapshot_id: str) -> None:
@@ -170,11 +171,12 @@ class SnapshotWatcher:
         while len(self._refused) > _REMEMBERED_REFUSALS:
             del self._refused[next(iter(self._refused))]
 
-    def _complain(self, line: str) -> None:
+    def _complain(self, what: str, error: Exception) -> None:
         """Log a lasting condition once, not at every look."""
-        if line != self._last_complaint:
-            self._last_complaint = line
-            _logger.warning(line)
+        complaint = f"{what}: {error}"
+        if complaint != self._last_complaint:
+            self._last_complaint = complaint
+            _logger.warning(what, extra={"error": str(error)})
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -260,7 +260,7 @@ def test_server_hides_what_broke_and_logs_it_under_the_request_id(start, caplog)
     assert error.code() == grpc.StatusCode.INTERNAL
     assert error.details() == "internal error; the server's log has it under request call-77"
     assert request_id_of(error) == "call-77"
-    assert "event=call_failed request=call-77 method=rank" in caplog.text
+    assert 'event="call failed" request=call-77 method=rank' in caplog.text
     assert "secret of the ranker" in caplog.text
 
 
