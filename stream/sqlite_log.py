@@ -260,7 +260,7 @@ class SqliteLog:
         # log must not be touched.
         with _transaction(self._writer):
             self._make_tables()
-        self._switch_to_wal()
+        self._writer.execute("PRAGMA journal_mode = WAL")
 
     def _make_tables(self) -> None:
         (application_id,) = self._writer.execute("PRAGMA application_id").fetchone()
@@ -278,18 +278,6 @@ class SqliteLog:
             self._writer.execute(f"PRAGMA user_version = {_FORMAT}")
         else:
             raise LogError(f"{self._path}: not an event log (an SQLite database of something else)")
-
-    def _switch_to_wal(self) -> None:
-        deadline_s = self._clock.stopwatch_s() + self._busy_timeout_s
-        while True:
-            try:
-                self._writer.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                # SQLite does not wait here when two processes open a new file at the same time.
-                if _code(error) != sqlite3.SQLITE_BUSY or self._clock.stopwatch_s() > deadline_s:
-                    raise
-            self._clock.sleep(_POLL_S)
 
 
 def _code(error: sqlite3.DatabaseError) -> int:

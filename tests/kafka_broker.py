@@ -15,24 +15,35 @@ import shutil
 import tempfile
 import uuid
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-from deploy.kafka.broker import BrokerError, KafkaBroker, missing_programs
+from deploy.kafka.broker import BrokerError, KafkaBroker
 
 with warnings.catch_warnings():
     # kafka-python 3.0 reads its protocol in a way that Python 3.11 calls deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
-    from kafka import KafkaAdminClient, TopicPartition
+    from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+    from kafka.admin import ConfigResource
 
     from stream.kafka_client import create_topics
     from stream.kafka_log import KafkaLog
 
 from stream.kafka_settings import KafkaConfig
 
-__all__ = ["KafkaLog", "bootstrap", "delete_records", "fresh_config", "own_broker"]
+__all__ = [
+    "ConfigResource",
+    "KafkaLog",
+    "admin",
+    "bootstrap",
+    "delete_records",
+    "fresh_config",
+    "own_broker",
+    "send",
+]
 
 _NUMBERS = itertools.count()
 _SESSION = uuid.uuid4().hex[:8]
@@ -60,17 +71,28 @@ def fresh_config(**settings: object) -> KafkaConfig:
     return config
 
 
+@contextlib.contextmanager
+def admin() -> Iterator[Any]:
+    """Connect kafka-python's own admin client."""
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=bootstrap())) as client:
+        yield client
+
+
 def delete_records(partition: str, offset: int) -> None:
     """Make the broker forget the records of "topic/partition" below an offset."""
     topic, _, number = partition.rpartition("/")
-    with contextlib.closing(KafkaAdminClient(bootstrap_servers=bootstrap())) as admin:
-        admin.delete_records({TopicPartition(topic, int(number)): offset})
+    with admin() as client:
+        client.delete_records({TopicPartition(topic, int(number)): offset})
+
+
+def send(topic: str, key: bytes, value: bytes | None) -> None:
+    """Store a record as a producer of someone else would."""
+    with contextlib.closing(KafkaProducer(bootstrap_servers=bootstrap())) as producer:
+        producer.send(topic, value, key).get(10)
 
 
 @functools.cache
 def _shared_broker() -> KafkaBroker:
-    if missing_programs():
-        _give_up(f"a Kafka broker needs {' and '.join(missing_programs())}, not installed here")
     folder = tempfile.mkdtemp(prefix="headrace-kafka-")
     broker = KafkaBroker(Path(folder))
     # Nobody needs the data any more: ending it at once saves half a second.

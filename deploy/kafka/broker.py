@@ -12,8 +12,10 @@ replicas: not a deployment.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,7 +26,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parent
+_POM = _HERE / "pom.xml"
 
 _CLUSTER_ID = "aGVhZHJhY2UtYnJva2VyMQ"  # any 16 bytes in base64: "headrace-broker1"
 
@@ -64,16 +67,9 @@ class BrokerError(RuntimeError):
 
 
 def missing_programs() -> list[str]:
-    """Return which of the needed programs are not installed."""
-    return [name for name in ("java", "mvn") if shutil.which(name) is None]
-
-
-def cache_folder() -> Path:
-    """Return where downloaded jars are kept."""
-    chosen = os.environ.get("HEADRACE_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace"
+    """Return which of the needed programs are not installed; Maven only until it was used."""
+    needed = ["java"] if _jars_folder().is_dir() else ["java", "mvn"]
+    return [name for name in needed if shutil.which(name) is None]
 
 
 def fetch_jars() -> Path:
@@ -82,16 +78,15 @@ def fetch_jars() -> Path:
     Raises:
         BrokerError: a program is missing, or Maven failed.
     """
-    pom = HERE / "pom.xml"
-    folder = cache_folder() / f"kafka-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
+    if missing_programs():
+        raise BrokerError(f"a Kafka broker needs {' and '.join(missing_programs())} installed")
+    folder = _jars_folder()
     if folder.is_dir():
         return folder
-    if missing_programs():
-        raise BrokerError(f"not installed: {', '.join(missing_programs())}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
+        command = ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies"]
         done = subprocess.run(
             [*command, f"-DoutputDirectory={aside}"], capture_output=True, text=True, check=False
         )
@@ -105,12 +100,22 @@ def fetch_jars() -> Path:
     return folder
 
 
-def free_port() -> int:
-    """Return a port of the loopback address that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def _jars_folder() -> Path:
+    cache = os.environ.get("HEADRACE_CACHE")
+    if not cache:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = str(caches / "headrace")
+    return Path(cache) / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
+
+
+def _free_port() -> int:
+    # Below the range from which Linux takes the near end of connections: a client that keeps trying
+    # a port of that range while the broker is down ends up connected to itself.
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class KafkaBroker:
@@ -123,8 +128,8 @@ class KafkaBroker:
 
     def __init__(self, folder: Path, *, port: int | None = None) -> None:
         self._folder = folder.resolve()
-        self._port = port or free_port()
-        self._controller_port = free_port()
+        self._port = port or _free_port()
+        self._controller_port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -219,7 +224,7 @@ class KafkaBroker:
 
 
 def _java(jars: Path, main_class: str, *arguments: str) -> list[str]:
-    log_settings = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
+    log_settings = f"-Dlog4j2.configurationFile={_HERE / 'log4j2.properties'}"
     return ["java", *_JAVA_FLAGS, log_settings, "-cp", f"{jars}/*", main_class, *arguments]
 
 

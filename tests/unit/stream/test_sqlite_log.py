@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +149,21 @@ def test_locked_file_is_unavailable_and_says_for_how_long(log: SqliteLog, path: 
     hasty.append([click("b")])
     hasty.close()
     assert log.end_positions() == {PARTITION: 1}
+
+
+def test_opening_waits_for_a_reader_of_a_log_that_is_not_yet_write_ahead(path: Path) -> None:
+    SqliteLog(path).close()
+    reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    reader.execute("PRAGMA journal_mode = DELETE")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM records").fetchall()
+    done = threading.Timer(0.2, reader.execute, ["COMMIT"])
+    done.start()
+    log = SqliteLog(path)
+    log.append([click("a")])
+    log.close()
+    done.join()
+    reader.close()
 
 
 def test_full_disk_is_unavailable_and_the_log_goes_on_afterwards(log: SqliteLog) -> None:
