@@ -56,7 +56,7 @@ broker.heartbeat.interval.ms=300
 _JAVA_FLAGS = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 """A small heap and a quick start; peak speed does not matter here."""
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
 """It answers after about 4 s on two cores that have nothing else to do."""
 
 _STOP_TIMEOUT_S = 20.0

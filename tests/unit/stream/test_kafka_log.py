@@ -5,6 +5,7 @@ dies and comes back.
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import threading
 import time
@@ -48,6 +49,11 @@ def read_on(log: KafkaLog, positions: Positions | None = None) -> list[Record]:
         records += batch
         positions = advance(positions, batch)
     return records
+
+
+def append_for_ever(log: KafkaLog) -> None:
+    for number in itertools.count():
+        log.append([click(number)])
 
 
 @pytest.fixture
@@ -147,8 +153,7 @@ def test_topic_deleted_while_in_use_is_not_created_again(config: KafkaConfig) ->
         log.append([click(0)])
         client.delete_topics([config.events_topic])
         with pytest.raises(LogUnavailableError):
-            for number in range(1_000):  # the broker may take a few more before it is gone
-                log.append([click(number)])
+            append_for_ever(log)  # the broker may take a few more before it is gone
         assert config.events_topic not in client.list_topics()
 
 
