@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from river import drift
 
 from domain.errors import ConfigError
 from domain.state import State
@@ -226,6 +225,10 @@ def _recipe(
     name: DetectorName, config: DriftDetectorsConfig
 ) -> tuple[Callable[[], _RiverDriftDetector], int]:
     """Return how to make a fresh river detector, and how many values it should be kept for."""
+    # Here, because river brings scikit-learn and SciPy with it: seconds of start-up that only a
+    # process which watches for drift should pay.
+    from river import drift
+
     match name:
         case "adwin":
             return (lambda: _ScaledAdwin(config.adwin_delta)), config.max_values
@@ -265,6 +268,8 @@ class _ScaledAdwin:
     def __init__(self, delta: float) -> None:
         # River looks for a change at every 32nd value, made for streams of single examples. Ours
         # are means of many, few enough to look at each.
+        from river import drift  # late, as in `_recipe`
+
         adwin: Any = drift.ADWIN  # river's constructor is not annotated
         self._adwin = adwin(delta=delta, clock=1)
 

@@ -20,9 +20,9 @@ from app.demo.run import (
     demo_folder,
     free_port,
     wait_until_learned,
-    wait_until_serving,
 )
 from app.processes import children
+from app.readiness import wait_until_serving
 from app.replay_run import REPLAY_LINGER_MS
 from app.schema_file import schema_to_toml
 from app.settings import load_settings
@@ -69,7 +69,7 @@ def run_recorded_demo(dataset: Dataset, keep: Path | None, console: Console) -> 
         log = open_log(load_settings(place.config, [f"data.dir='{folder}'"]).data.log_url)
         with children(commands, folder / "logs") as services:
             with console.status("starting the event log, the trainer and the gRPC server"):
-                wait_until_serving(services, place)
+                wait_until_serving(place.address, services, clock)
             num_published = _publish(events, place, console)
             with console.status("letting the trainer catch up"):
                 wait_until_learned(services, log, clock, within_s=120.0)

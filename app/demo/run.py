@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -22,17 +20,16 @@ from app.demo.probe import FreshnessProbe
 from app.demo.report import print_demo_report
 from app.errors import stop_on_signals
 from app.processes import Child, children, raise_if_ended
+from app.readiness import wait_until_serving
 from app.schema_file import schema_to_toml
 from app.settings import load_settings
 from domain.clock import Clock, SystemClock
-from domain.errors import ProcessError
 from domain.event_log import EventLog
 from replay.world import World
 from stream.open_log import open_log
 
 # Three processes load torch on a small machine; users must not come before somebody answers.
 _LEAD_MS = 20_000
-_READY_WITHIN_S = 60.0
 _NUM_PROBES = 10
 _MALFORMED = (b"not an event", b"\x0a\x03abc", b"")
 
@@ -77,7 +74,7 @@ def run_demo(plan: DemoPlan, keep: Path | None, console: Console) -> dict[str, A
         log = open_log(load_settings(place.config, [f"data.dir='{folder}'"]).data.log_url)
         with children(started[:2], folder / "logs") as services:
             with console.status("starting the event log, the trainer and the gRPC server"):
-                wait_until_serving(services, place)
+                wait_until_serving(place.address, services, clock)
             with children(started[2:], folder / "logs") as users:
                 log.append_raw([("broken", record) for record in _MALFORMED])
                 _show_progress(plan, scenario.start_ms, [*services, *users], place, console, stop)
@@ -113,26 +110,6 @@ def _commands(
         ("server", ["serve", *shared, "--grpc", place.address]),
         ("users", ["demo-users", *users]),
     ]
-
-
-def wait_until_serving(services: list[Child], place: DemoPlace) -> None:
-    """Return when the server's health says SERVING.
-
-    Raises:
-        ProcessError: a process ended, or nothing answered within a minute.
-    """
-    stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(place.address))
-    deadline_s = place.clock.stopwatch_s() + _READY_WITHIN_S
-    while place.clock.stopwatch_s() < deadline_s:
-        raise_if_ended(services)
-        try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return
-        except grpc.RpcError:
-            pass  # nobody listens yet
-        place.clock.sleep(0.2)
-    raise ProcessError(f"the server was not ready within {_READY_WITHIN_S:.0f} s")
 
 
 def wait_until_learned(
