@@ -39,10 +39,6 @@ class Catalog:
         """Return which rows can be recommended, bool (N,); a view."""
         return self._available_N[: self.num_rows]
 
-    def is_available(self, row: int) -> bool:
-        """Return whether a row belongs to an item that can be recommended."""
-        return row != UNKNOWN and bool(self._available_N[row])
-
     def make_room(self, coming: int, keep: Collection[str] = ()) -> NDArray[np.int64]:
         """Release rows until `coming` new items fit, and return them; the caller resets them.
 

@@ -3,9 +3,10 @@
 Formulas: FuXi-alpha (arXiv 2502.03036), as written down in models.md section 1.1, and checked by
 the golden vectors of its section 10. Dropout is left out: a stream is learned in one pass.
 
-Shape legend: B = users, T = events in the batch's longest history, N = container length (constant),
-D = width, H = heads, E = d_v, K = d_qk. Histories are left-aligned and masked causally, so valid
-positions never read padding and leaving away trailing padding changes nothing.
+Shape legend: B = users, T = events in the batch's longest history, S = positions that are computed
+(all T, or the newest alone), N = container length (constant), D = width, H = heads, E = d_v, K =
+d_qk. Histories are left-aligned and masked causally, so valid positions never read padding and
+leaving away trailing padding changes nothing.
 """
 
 from __future__ import annotations
@@ -45,15 +46,30 @@ class FuxiShape:
 class Geometry:
     """What all blocks share about a batch: who may attend to whom, and how far apart they are.
 
+    What does not differ between users has a first axis of 1.
+
     Attributes:
-        causal_TT: bool, True where column j is not later than row i.
-        bucket_BTT: int64, bucket of t_{i+1} - t_j.
-        offset_TT: int64, index (N - 1) + (j - i) into the positional weights.
+        causal_BST: bool, True where column j is not later than row i.
+        bucket_BST: int64, bucket of t_{i+1} - t_j.
+        offset_BST: int64, index (N - 1) + (j - i) into the positional weights.
     """
 
-    causal_TT: Tensor
-    bucket_BTT: Tensor
-    offset_TT: Tensor
+    causal_BST: Tensor
+    bucket_BST: Tensor
+    offset_BST: Tensor
+
+    def at(self, position_B: Tensor) -> Geometry:
+        """Return the rows of one position per user, S = 1."""
+        return Geometry(
+            _at(self.causal_BST.expand_as(self.bucket_BST), position_B),
+            _at(self.bucket_BST, position_B),
+            _at(self.offset_BST.expand_as(self.bucket_BST), position_B),
+        )
+
+
+def _at(x_BTX: Tensor, position_B: Tensor) -> Tensor:
+    """Return one position per user, (B, 1, X)."""
+    return x_BTX[torch.arange(len(position_B)), position_B].unsqueeze(1)
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -70,21 +86,22 @@ def time_bucket(seconds: Tensor) -> Tensor:
     return (logs / _BUCKET_WIDTH).floor().clamp(0, NUM_BUCKETS - 1).to(torch.int64)
 
 
-def geometry(seconds_BS: Tensor, container: int) -> Geometry:
-    """Build what blocks share.
+def geometry(seconds_BU: Tensor, container: int) -> Geometry:
+    """Build what blocks share, for all positions.
 
     Args:
-        seconds_BS: int64 (B, T + 1), event times; index `length` of a row holds the time of the
+        seconds_BU: int64 (B, T + 1), event times; index `length` of a row holds the time of the
             request, which is what t_{i+1} of the newest event means.
         container: N of the encoder.
     """
-    length = seconds_BS.shape[1] - 1
+    length = seconds_BU.shape[1] - 1
     position_T = torch.arange(length)
-    gap_BTT = seconds_BS[:, 1:, None] - seconds_BS[:, None, :-1]
+    gap_BTT = seconds_BU[:, 1:, None] - seconds_BU[:, None, :-1]
+    behind_TT = position_T[None, :] - position_T[:, None]
     return Geometry(
-        causal_TT=position_T[None, :] <= position_T[:, None],
-        bucket_BTT=time_bucket(gap_BTT),
-        offset_TT=container - 1 + position_T[None, :] - position_T[:, None],
+        causal_BST=(behind_TT <= 0).unsqueeze(0),
+        bucket_BST=time_bucket(gap_BTT),
+        offset_BST=(container - 1 + behind_TT).unsqueeze(0),
     )
 
 
@@ -115,43 +132,54 @@ class FuxiBlock(nn.Module):
         self.lin3_weight = xavier(hidden, shape.width)
         self.lin2_weight = xavier(shape.width, hidden)
 
-    def forward(self, x_BTD: Tensor, where: Geometry) -> Tensor:
-        """Return float32 (B, T, D)."""
-        gate_BTX, mixed_BTX = self._attend(x_BTD, where)
-        attended_BTX = gate_BTX * rms_norm(mixed_BTX)
-        y_BTD = x_BTD + functional.linear(attended_BTX, self.lin0_weight, self.lin0_bias)
-        z_BTD = rms_norm(y_BTD)
-        opened_BTF = functional.silu(functional.linear(z_BTD, self.lin1_weight))
-        hidden_BTF = opened_BTF * functional.linear(z_BTD, self.lin3_weight)
-        return y_BTD + functional.linear(hidden_BTF, self.lin2_weight)
+    def forward(self, x_BTD: Tensor, where: Geometry, newest_B: Tensor | None = None) -> Tensor:
+        """Return float32 (B, S, D): all positions, or only one per user when `newest_B` is given.
 
-    def _attend(self, x_BTD: Tensor, where: Geometry) -> tuple[Tensor, Tensor]:
-        """Return the gate U and the three mixtures of V, each float32 (B, T, 3 H E)."""
-        shape = self._shape
-        batch, length, _ = x_BTD.shape
+        A last block that computes the newest position alone does a fraction of the work, and
+        gives the same numbers: no position reads what another one becomes within the block.
+        """
         projected_BTX = functional.silu(rms_norm(x_BTD) @ self.uvqk_DX)
-        gate_BTX, v_BTX, q_BTX, k_BTX = torch.split(projected_BTX, self._split, dim=-1)
-        q_BHTK = q_BTX.view(batch, length, shape.num_heads, shape.d_qk).transpose(1, 2)
-        k_BHTK = k_BTX.view(batch, length, shape.num_heads, shape.d_qk).transpose(1, 2)
-        v_BHTE = v_BTX.view(batch, length, shape.num_heads, shape.d_v).transpose(1, 2)
-        meaning_BHTT = functional.silu(q_BHTK @ k_BHTK.transpose(2, 3)) / shape.container
-        meaning_BHTT = meaning_BHTT * where.causal_TT
-        time_BTT = self.time_weight[where.bucket_BTT] * where.causal_TT
-        position_TT = self.position_weight[where.offset_TT] * where.causal_TT
-        per_head = (batch, length, shape.num_heads, shape.d_v)
-        mixed_BTHE3 = torch.cat(
+        gate_BSX, v_BTX, q_BSX, k_BTX = torch.split(projected_BTX, self._split, dim=-1)
+        x_BSD = x_BTD
+        if newest_B is not None:
+            where = where.at(newest_B)
+            x_BSD, gate_BSX, q_BSX = (_at(x, newest_B) for x in (x_BTD, gate_BSX, q_BSX))
+        attended_BSX = gate_BSX * rms_norm(self._mix(q_BSX, k_BTX, v_BTX, where))
+        y_BSD = x_BSD + functional.linear(attended_BSX, self.lin0_weight, self.lin0_bias)
+        z_BSD = rms_norm(y_BSD)
+        opened_BSF = functional.silu(functional.linear(z_BSD, self.lin1_weight))
+        hidden_BSF = opened_BSF * functional.linear(z_BSD, self.lin3_weight)
+        return y_BSD + functional.linear(hidden_BSF, self.lin2_weight)
+
+    def _mix(self, q_BSX: Tensor, k_BTX: Tensor, v_BTX: Tensor, where: Geometry) -> Tensor:
+        """Return the three mixtures of V side by side, head by head, float32 (B, S, 3 H E)."""
+        shape = self._shape
+        q_BHSK = self._heads(q_BSX, shape.d_qk)
+        k_BHTK = self._heads(k_BTX, shape.d_qk)
+        meaning_BHST = functional.silu(q_BHSK @ k_BHTK.transpose(2, 3)) / shape.container
+        meaning_BHST = meaning_BHST * where.causal_BST.unsqueeze(1)
+        time_BST = self.time_weight[where.bucket_BST] * where.causal_BST
+        position_BST = self.position_weight[where.offset_BST] * where.causal_BST
+        by_meaning_BHSE = meaning_BHST @ self._heads(v_BTX, shape.d_v)
+        per_head = (*q_BSX.shape[:2], shape.num_heads, shape.d_v)
+        mixed_BSH3E = torch.cat(
             [
-                (position_TT @ v_BTX).view(per_head),
-                (time_BTT @ v_BTX).view(per_head),
-                (meaning_BHTT @ v_BHTE).transpose(1, 2),
+                (position_BST @ v_BTX).view(per_head),
+                (time_BST @ v_BTX).view(per_head),
+                by_meaning_BHSE.transpose(1, 2),
             ],
             dim=-1,
         )
-        return gate_BTX, mixed_BTHE3.reshape(batch, length, -1)
+        return mixed_BSH3E.flatten(start_dim=2)
+
+    def _heads(self, x_BTX: Tensor, width: int) -> Tensor:
+        """Return (B, H, T, width)."""
+        split_BTHK = x_BTX.reshape(*x_BTX.shape[:2], self._shape.num_heads, width)
+        return split_BTHK.transpose(1, 2)
 
 
 class FuxiEncoder(nn.Module):
-    """A history of item vectors to one vector per event; the newest one is the query."""
+    """A history of item vectors to one query vector."""
 
     def __init__(self, shape: FuxiShape, generator: torch.Generator) -> None:
         super().__init__()
@@ -161,19 +189,22 @@ class FuxiEncoder(nn.Module):
         self.position_ND = nn.Parameter(start_ND)
         self.blocks = nn.ModuleList(FuxiBlock(shape, generator) for _ in range(shape.num_blocks))
 
-    def forward(self, items_BTD: Tensor, valid_BT: Tensor, seconds_BS: Tensor) -> Tensor:
-        """Return float32 (B, T, D), zero at padding.
+    def forward(self, items_BTD: Tensor, valid_BT: Tensor, seconds_BU: Tensor) -> Tensor:
+        """Return the newest event's output, float32 (B, D); zero for an empty history.
 
         Args:
-            items_BTD: item vectors, oldest first, left-aligned.
+            items_BTD: item vectors, oldest first, left-aligned; T >= 1.
             valid_BT: bool, False at padding.
-            seconds_BS: int64 (B, T + 1), see `geometry`.
+            seconds_BU: int64 (B, T + 1), see `geometry`.
         """
-        where = geometry(seconds_BS, self._shape.container)
+        where = geometry(seconds_BU, self._shape.container)
+        length_B = valid_BT.sum(dim=1)
+        newest_B = (length_B - 1).clamp(min=0)
         scaled_BTD = math.sqrt(self._shape.width) * items_BTD
         x_BTD = scaled_BTD + self.position_ND[: items_BTD.shape[1]]
-        valid_BT1 = valid_BT.unsqueeze(-1)
-        x_BTD = x_BTD * valid_BT1
-        for block in self.blocks:
+        x_BTD = x_BTD * valid_BT.unsqueeze(-1)
+        *first, last = self.blocks
+        for block in first:
             x_BTD = block(x_BTD, where)
-        return x_BTD * valid_BT1
+        query_BD: Tensor = last(x_BTD, where, newest_B).squeeze(1)
+        return query_BD * (length_B > 0).unsqueeze(1)

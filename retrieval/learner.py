@@ -163,7 +163,8 @@ class RetrievalModel:
         if not available.all():
             scores_BN[:, torch.from_numpy(~available)] = -math.inf
         scores_BN[torch.from_numpy(users.used_user), torch.from_numpy(users.used_row)] = -math.inf
-        return ranks_of_targets(scores_BN, self._targets(batch))
+        targets = self._catalog.ids.rows(action.item_id for action in batch)
+        return ranks_of_targets(scores_BN, targets)
 
     def learn(self, batch: Sequence[PositiveAction]) -> LearnReport:
         """Learn from a micro-batch: towers first, then the prior's counts, then the index.
@@ -176,38 +177,40 @@ class RetrievalModel:
         for first in range(0, len(batch), size):
             chunk = batch[first : first + size]
             self._admit([a.item_id for a in chunk], [a.time_ms for a in chunk])
+            targets = self._catalog.ids.rows(action.item_id for action in chunk)
+            users = self._encode_actions(chunk)
             try:
-                loss, num = self._step(chunk)
+                loss, num = self._step(chunk, targets, users)
             except NonFiniteLossError:
                 quarantined += len(chunk)
             else:
                 total, learned = total + loss * num, learned + num
-            self._count(chunk)
+            self._scorer.prior.learn(targets, users.recent_BK[:, 0], users.times_ms)
+            self._sampler.learn(targets)
         if batch:
             touched = self._catalog.ids.known(action.item_id for action in batch)
             self._live_index.refresh(touched, self._catalog.available)
             self._retriever.refresh()
         return LearnReport(total / learned if learned else math.nan, learned, quarantined)
 
-    def _step(self, chunk: Sequence[PositiveAction]) -> tuple[float, int]:
-        """Move the weights once; return the mean loss and the number of actions learned from."""
-        targets = self._targets(chunk)
-        kept = [i for i, row in enumerate(targets) if self._catalog.is_available(int(row))]
-        if not kept:
-            return 0.0, 0
-        actions = [chunk[i] for i in kept]
-        features = [action.user.features for action in actions]
-        self._scorer.queries.admit(features)
-        columns = self._sampler.columns(targets[kept], self._catalog.available)
-        users = self._encode_actions(actions)
-        loss = self._scorer.loss(users, features, columns, self._catalog.num_available)
-        return self._optimizer.step(loss), len(kept)
+    def _step(
+        self, chunk: Sequence[PositiveAction], targets: NDArray[np.int64], users: UserBatch
+    ) -> tuple[float, int]:
+        """Move the weights once; return the mean loss and the number of actions learned from.
 
-    def _count(self, chunk: Sequence[PositiveAction]) -> None:
-        targets = self._targets(chunk)
-        users = self._encode_actions(chunk)
-        self._scorer.prior.learn(targets, users.recent_BK[:, 0], users.times_ms)
-        self._sampler.learn(targets)
+        Nothing is learned from an action on an item that has been taken out.
+        """
+        kept = self._catalog.available[targets]
+        if not kept.all():
+            chunk = [action for action, keep in zip(chunk, kept, strict=True) if keep]
+            if not chunk:
+                return 0.0, 0
+            targets, users = targets[kept], self._encode_actions(chunk)
+        features = [action.user.features for action in chunk]
+        self._scorer.queries.admit(features)
+        columns = self._sampler.columns(targets, self._catalog.available)
+        loss = self._scorer.loss(users, features, columns, self._catalog.num_available)
+        return self._optimizer.step(loss), len(chunk)
 
     def _admit(self, item_ids: Sequence[str], times_ms: Sequence[int]) -> None:
         coming = {item_id for item_id in item_ids if item_id not in self._catalog.ids}
@@ -220,9 +223,6 @@ class RetrievalModel:
             self._catalog.admit(item_id, time_ms)
         self._scorer.grow(self._catalog.num_rows)
         self._sampler.grow(self._catalog.num_rows)
-
-    def _targets(self, batch: Sequence[PositiveAction]) -> NDArray[np.int64]:
-        return self._catalog.ids.rows(action.item_id for action in batch)
 
     def _encode(self, users: Sequence[UserView], times_ms: Sequence[int]) -> UserBatch:
         return encode_users(

@@ -103,10 +103,8 @@ class QueryTower(nn.Module):
         if isinstance(self.encoder, MeanEncoder):
             mean_BD: Tensor = self.encoder(items_BTD, valid_BT)
             return mean_BD
-        encoded_BTD: Tensor = self.encoder(items_BTD, valid_BT, torch.from_numpy(users.seconds_BS))
-        newest_B = (valid_BT.sum(dim=1) - 1).clamp(min=0)
-        # A user without history has zeros everywhere, so position 0 serves as well as any.
-        return encoded_BTD[torch.arange(len(users)), newest_B]
+        query_BD: Tensor = self.encoder(items_BTD, valid_BT, torch.from_numpy(users.seconds_BU))
+        return query_BD
 
     def dense_state(self) -> dict[str, np.ndarray]:
         """Return the encoder's weights by name."""

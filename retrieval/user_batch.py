@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.requests import History, UserView
+from domain.requests import UserView
 from retrieval.id_rows import UNKNOWN, IdRows
 
 _PRIMARY_HEAD = 1
@@ -24,7 +25,7 @@ class UserBatch:
     Attributes:
         times_ms: int64 (B,), time of each request.
         history_BT: int64, item rows, oldest first, left-aligned, UNKNOWN at padding.
-        seconds_BS: int64 (B, T + 1), event times in seconds; from index `length` on the time of
+        seconds_BU: int64 (B, T + 1), event times in seconds; from index `length` on the time of
             the request.
         recent_BK: int64, newest first, UNKNOWN where there is none.
         used_user: int64 (U,), with `used_row` the pairs of users and any items in their history.
@@ -33,7 +34,7 @@ class UserBatch:
 
     times_ms: NDArray[np.int64]
     history_BT: NDArray[np.int64]
-    seconds_BS: NDArray[np.int64]
+    seconds_BU: NDArray[np.int64]
     recent_BK: NDArray[np.int64]
     used_user: NDArray[np.int64]
     used_row: NDArray[np.int64]
@@ -51,35 +52,50 @@ def encode_users(
     num_recent: int,
 ) -> UserBatch:
     """Look up every user's history; keeps no reference to `users`."""
-    used = [ids.rows(user.history.item_ids) for user in users]
-    kept = [_positives(user.history, rows) for user, rows in zip(users, used, strict=True)]
-    longest = min(max_history, max((len(rows) for rows, _ in kept), default=0))
+    events = _Events(users, ids)
+    longest = min(max_history, int(events.num_positive_B.max(initial=0)))
     time_B = np.array(times_ms, dtype=np.int64)
     history_BT = np.full((len(users), longest), UNKNOWN, dtype=np.int64)
-    seconds_BS = np.repeat(time_B[:, None] // 1_000, longest + 1, axis=1)
+    seconds_BU = np.repeat(time_B[:, None] // 1_000, longest + 1, axis=1)
     recent_BK = np.full((len(users), num_recent), UNKNOWN, dtype=np.int64)
-    for b, (rows, times) in enumerate(kept):
-        rows_T, times_T = rows[-max_history:], times[-max_history:]
-        history_BT[b, : len(rows_T)] = rows_T
-        seconds_BS[b, : len(rows_T)] = times_T // 1_000
-        recent_K = rows[: -num_recent - 1 : -1]
-        recent_BK[b, : len(recent_K)] = recent_K
-    used_user = np.repeat(np.arange(len(users)), [len(rows) for rows in used])
-    used_row = np.concatenate([*used, np.zeros(0, dtype=np.int64)])
-    known = used_row != UNKNOWN
+
+    user, age = events.user[events.positive], events.age
+    row, time_ms = events.row[events.positive], events.time_ms[events.positive]
+    read = age < longest
+    place = np.minimum(events.num_positive_B, longest)[user[read]] - 1 - age[read]
+    history_BT[user[read], place] = row[read]
+    seconds_BU[user[read], place] = time_ms[read] // 1_000
+    newest = age < num_recent
+    recent_BK[user[newest], age[newest]] = row[newest]
+    known = events.row != UNKNOWN
     return UserBatch(
         times_ms=time_B,
         history_BT=history_BT,
-        seconds_BS=seconds_BS,
+        seconds_BU=seconds_BU,
         recent_BK=recent_BK,
-        used_user=used_user[known],
-        used_row=used_row[known],
+        used_user=events.user[known],
+        used_row=events.row[known],
     )
 
 
-def _positives(
-    history: History, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows and times of positive events on known items."""
-    positive = (rows != UNKNOWN) & ((history.outcomes & _PRIMARY_HEAD) != 0)
-    return rows[positive], history.times_ms[positive]
+class _Events:
+    """All events of all users, one after the other.
+
+    Attributes:
+        user, row, time_ms: int64 (A,), whose, on which row (UNKNOWN for none), and when.
+        positive: bool (A,), whether it is a positive event on a known item.
+        num_positive_B: int64, positive events of each user.
+        age: int64, for each positive event how many newer ones its user has.
+    """
+
+    def __init__(self, users: Sequence[UserView], ids: IdRows) -> None:
+        histories = [user.history for user in users]
+        none = np.zeros(0, dtype=np.int64)
+        self.user = np.repeat(np.arange(len(users)), [len(history) for history in histories])
+        self.row = ids.rows(chain.from_iterable(history.item_ids for history in histories))
+        self.time_ms = np.concatenate([none, *(history.times_ms for history in histories)])
+        outcomes = np.concatenate([none, *(history.outcomes for history in histories)])
+        self.positive = (self.row != UNKNOWN) & ((outcomes & _PRIMARY_HEAD) != 0)
+        user = self.user[self.positive]
+        self.num_positive_B = np.bincount(user, minlength=len(users))
+        self.age = np.cumsum(self.num_positive_B)[user] - 1 - np.arange(len(user))

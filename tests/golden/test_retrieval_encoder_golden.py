@@ -8,7 +8,7 @@ import torch
 
 from retrieval.fuxi_encoder import FuxiBlock, FuxiEncoder, FuxiShape, geometry, time_bucket
 
-SECONDS_BS = torch.tensor([[100, 160, 3_760, 90_160]])
+SECONDS_BU = torch.tensor([[100, 160, 3_760, 90_160]])
 GOLDEN_ROW = [-0.936391, 0.298677, 0.648168, 0.491815]
 GOLDEN_UNIT_ROW = [-0.733880, 0.234082, 0.507990, 0.385451]
 
@@ -46,9 +46,9 @@ def test_buckets_equal_the_golden_ones() -> None:
 
 
 def test_buckets_of_a_history_use_the_time_of_the_next_event() -> None:
-    where = geometry(SECONDS_BS, container=4)
-    assert where.bucket_BTT[0].tolist() == [[13, 0, 27], [27, 27, 0], [37, 37, 37]]
-    assert where.causal_TT.tolist() == [
+    where = geometry(SECONDS_BU, container=4)
+    assert where.bucket_BST[0].tolist() == [[13, 0, 27], [27, 27, 0], [37, 37, 37]]
+    assert where.causal_BST[0].tolist() == [
         [True, False, False],
         [True, True, False],
         [True, True, True],
@@ -57,7 +57,7 @@ def test_buckets_of_a_history_use_the_time_of_the_next_event() -> None:
 
 def test_block_equals_the_golden_row(block: FuxiBlock) -> None:
     x_BTD = wave((4, 4), 0)[:3].unsqueeze(0)
-    row = block(x_BTD, geometry(SECONDS_BS, container=4))[0, 2].detach()
+    row = block(x_BTD, geometry(SECONDS_BU, container=4))[0, 2].detach()
     np.testing.assert_allclose(row.numpy(), GOLDEN_ROW, atol=2e-6)
     unit = row / row.norm()
     np.testing.assert_allclose(unit.numpy(), GOLDEN_UNIT_ROW, atol=2e-6)
@@ -66,8 +66,15 @@ def test_block_equals_the_golden_row(block: FuxiBlock) -> None:
 def test_block_equals_the_golden_row_with_padding_at_the_end(block: FuxiBlock) -> None:
     x_BTD = wave((4, 4), 0).unsqueeze(0)
     x_BTD[:, 3] = 0.0
-    seconds_BS = torch.cat([SECONDS_BS, SECONDS_BS[:, -1:]], dim=1)
-    row = block(x_BTD, geometry(seconds_BS, container=4))[0, 2].detach()
+    seconds_BU = torch.cat([SECONDS_BU, SECONDS_BU[:, -1:]], dim=1)
+    row = block(x_BTD, geometry(seconds_BU, container=4))[0, 2].detach()
+    np.testing.assert_allclose(row.numpy(), GOLDEN_ROW, atol=2e-6)
+
+
+def test_newest_position_alone_equals_the_golden_row(block: FuxiBlock) -> None:
+    x_BTD = wave((4, 4), 0)[:3].unsqueeze(0)
+    where = geometry(SECONDS_BU, container=4)
+    row = block(x_BTD, where, torch.tensor([2]))[0, 0].detach()
     np.testing.assert_allclose(row.numpy(), GOLDEN_ROW, atol=2e-6)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from retrieval.catalog import Catalog
 from retrieval.id_rows import UNKNOWN, IdRows
 
@@ -64,11 +62,3 @@ def test_items_about_to_be_learned_stay() -> None:
 
 def test_nobody_leaves_while_there_is_room() -> None:
     assert catalog_of(3, 5).make_room(2).tolist() == []
-
-
-@pytest.mark.parametrize("row", [UNKNOWN, 1])
-def test_unknown_and_taken_out_rows_are_not_available(row: int) -> None:
-    catalog = catalog_of(2, 5)
-    catalog.set_available(1, available=False)
-    assert not catalog.is_available(row)
-    assert catalog.is_available(0)

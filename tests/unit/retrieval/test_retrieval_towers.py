@@ -54,7 +54,7 @@ def test_history_keeps_the_newest_positive_known_items(ids: IdRows, view) -> Non
     user = view("u", ["i0", "i1", "gone", "i2", "i3", "i4"], outcomes=[1, 1, 1, 0, 2, 3])
     batch = encode(ids, [user])
     assert batch.history_BT.tolist() == [[0, 1, 4]]
-    assert batch.seconds_BS.tolist() == [[0, 60, 300, 1_000]]
+    assert batch.seconds_BU.tolist() == [[0, 60, 300, 1_000]]
     assert batch.recent_BK.tolist() == [[4, 1]]
     assert batch.used_row.tolist() == [0, 1, 2, 3, 4]
 
@@ -62,7 +62,7 @@ def test_history_keeps_the_newest_positive_known_items(ids: IdRows, view) -> Non
 def test_shorter_histories_are_padded_at_the_end_with_the_request_time(ids: IdRows, view) -> None:
     batch = encode(ids, [view("u", ["i5"]), view("v", ["i1", "i2"]), view("w")])
     assert batch.history_BT.tolist() == [[5, -1], [1, 2], [-1, -1]]
-    assert batch.seconds_BS[0].tolist() == [0, 1_000, 1_000]
+    assert batch.seconds_BU[0].tolist() == [0, 1_000, 1_000]
     assert batch.recent_BK.tolist() == [[5, -1], [2, 1], [-1, -1]]
 
 
