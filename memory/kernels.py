@@ -1,8 +1,8 @@
 """The loops of the error memory, compiled: hash, write and gather.
 
 Plain functions over arrays, one scalar operation after the other in a fixed order, so that a row's
-result never depends on the rows beside it. Their slow twins are `hashing.sign_codes_numpy` and the
-dictionary memory of the property tests.
+result never depends on the rows beside it. Their slow twins are `hashing.sign_codes_numpy` and, in
+the property tests, a list of everything written.
 
 Shape legend: N = examples, D = hidden size, K = arrays, L = bits, B = 2**L buckets, H = heads;
 the last axis of a bucket is (count, sum of labels, sum of base scores).

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +17,19 @@ from domain.errors import (
     SnapshotError,
     SnapshotNotFoundError,
 )
-from domain.state import State, state_hash
+from domain.state import state_hash
 from snapshot import disk
 from snapshot.local_store import LocalSnapshotStore, SnapshotConfig
-
-
-def states_at(step: int) -> dict[str, State]:
-    return {
-        "ranking": {"weights": np.full((3, 2), step, np.float32), "seen": step},
-        "stream": {"ids": [f"u{step}", "u0"]},
-    }
-
-
-def publish(store: LocalSnapshotStore, step: int, **changes: Any) -> str:
-    given: dict[str, Any] = {
-        "positions": {"events/0": 10 * step},
-        "step": step,
-        "event_time_ms": 1_000 * step,
-        "schema_hash": "abc",
-        "extra": {"events": step},
-    }
-    states = changes.pop("states", states_at(step))
-    return store.publish(states, **given | changes)
+from tests.unit.snapshot.small_snapshots import (
+    flip_last_byte,
+    publish,
+    states_at,
+)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> LocalSnapshotStore:
     return LocalSnapshotStore(tmp_path / "snapshots", SnapshotConfig(keep=3))
-
-
-def flip_last_byte(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
-def folder_of(store: LocalSnapshotStore, tmp_path: Path, snapshot_id: str) -> Path:
-    assert snapshot_id in store.ids()
-    return tmp_path / "snapshots" / snapshot_id
 
 
 def test_config_keeps_at_least_one() -> None:
@@ -97,7 +71,7 @@ def test_load_reads_only_the_components_asked_for(
     store: LocalSnapshotStore, tmp_path: Path
 ) -> None:
     snapshot_id = publish(store, 1)
-    flip_last_byte(folder_of(store, tmp_path, snapshot_id) / "ranking.safetensors")
+    flip_last_byte(tmp_path / "snapshots" / snapshot_id / "ranking.safetensors")
     assert store.load(components=["stream"]).states == {"stream": {"ids": ["u1", "u0"]}}
     with pytest.raises(SnapshotDamagedError):
         store.load(components=["ranking", "stream"])
@@ -107,7 +81,7 @@ def test_load_reads_only_the_components_asked_for(
 
 def test_size_is_that_of_all_files(store: LocalSnapshotStore, tmp_path: Path) -> None:
     snapshot_id = publish(store, 1)
-    files = [*folder_of(store, tmp_path, snapshot_id).iterdir()]
+    files = [*(tmp_path / "snapshots" / snapshot_id).iterdir()]
     expected = sum(path.stat().st_size for path in files if path.name != "manifest.json")
     assert store.size_bytes() == store.size_bytes(snapshot_id) == expected > 0
 
@@ -160,18 +134,6 @@ def test_promote_refuses_when_there_is_no_such_snapshot(
     assert store.current_id() == snapshot_id
 
 
-def test_promote_refuses_when_the_snapshot_is_damaged(
-    store: LocalSnapshotStore, tmp_path: Path
-) -> None:
-    first, second = publish(store, 1), publish(store, 2)
-    flip_last_byte(folder_of(store, tmp_path, first) / "stream.json")
-    with pytest.raises(SnapshotDamagedError, match=r"stream\.json: expected SHA-256"):
-        store.promote(first)
-    with pytest.raises(SnapshotDamagedError):
-        store.rollback()
-    assert store.current_id() == second
-
-
 def test_rollback_goes_one_back_each_time_until_there_is_nothing_older(
     store: LocalSnapshotStore,
 ) -> None:
@@ -198,156 +160,12 @@ def test_training_goes_on_from_where_it_was_rolled_back_to(store: LocalSnapshotS
     assert [manifest.step for manifest in store.list()] == [10, 15, 17]
 
 
-def damage_by_removing(folder: Path) -> str:
-    (folder / "ranking.safetensors").unlink()
-    return "ranking.safetensors: the file is missing"
-
-
-def damage_by_cutting(folder: Path) -> str:
-    path = folder / "ranking.safetensors"
-    path.write_bytes(path.read_bytes()[:-5])
-    size = path.stat().st_size
-    return f"ranking.safetensors: expected {size + 5} bytes, got {size}"
-
-
-def damage_by_tearing(folder: Path) -> str:
-    """Leave a file of the right size whose second half was never written."""
-    path = folder / "ranking.safetensors"
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
-    return "ranking.safetensors: expected SHA-256"
-
-
-def damage_by_flipping(folder: Path) -> str:
-    flip_last_byte(folder / "stream.json")
-    return "stream.json: expected SHA-256"
-
-
-def damage_by_emptying_the_manifest(folder: Path) -> str:
-    (folder / "manifest.json").write_text("")
-    return "manifest.json: not JSON"
-
-
-def damage_by_removing_the_manifest(folder: Path) -> str:
-    (folder / "manifest.json").unlink()
-    return "manifest.json: the file is missing"
-
-
-def damage_by_another_s_manifest(folder: Path) -> str:
-    other = LocalSnapshotStore(folder.parent.parent / "other")
-    other_id = publish(other, 77)
-    shutil.copy(folder.parent.parent / "other" / other_id / "manifest.json", folder)
-    return f"manifest.json: expected snapshot {folder.name}, got {other_id}"
-
-
-DAMAGES = [
-    damage_by_removing,
-    damage_by_cutting,
-    damage_by_tearing,
-    damage_by_flipping,
-    damage_by_emptying_the_manifest,
-    damage_by_removing_the_manifest,
-    damage_by_another_s_manifest,
-]
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damage_is_found_and_the_one_before_is_used(
-    store: LocalSnapshotStore, tmp_path: Path, damage: Any
-) -> None:
-    good, bad = publish(store, 1), publish(store, 2)
-    expected = damage(folder_of(store, tmp_path, bad))
-    problems = store.verify(bad)
-    assert len(problems) == 1
-    assert expected in problems[0]
-    with pytest.raises(SnapshotDamagedError) as caught:
-        store.load()
-    assert str(caught.value) == problems[0]
-    snapshot, passed_over = store.load_newest_good()
-    assert snapshot is not None
-    assert snapshot.manifest.snapshot_id == good
-    assert passed_over == problems
-    assert good in [manifest.snapshot_id for manifest in store.list()]
-
-
-def test_verify_names_every_damaged_file(store: LocalSnapshotStore, tmp_path: Path) -> None:
-    snapshot_id = publish(store, 1)
-    folder = folder_of(store, tmp_path, snapshot_id)
-    damage_by_flipping(folder)
-    damage_by_removing(folder)
-    problems = store.verify()
-    assert [Path(problem.split(":")[0]).name for problem in problems] == [
-        "ranking.safetensors",
-        "stream.json",
-    ]
-
-
-def test_nothing_is_returned_when_all_snapshots_are_damaged(
-    store: LocalSnapshotStore, tmp_path: Path
-) -> None:
-    ids = [publish(store, step) for step in (1, 2)]
-    for snapshot_id in ids:
-        damage_by_flipping(folder_of(store, tmp_path, snapshot_id))
-    snapshot, passed_over = store.load_newest_good()
-    assert snapshot is None
-    assert [ids[1] in passed_over[0], ids[0] in passed_over[1]] == [True, True]
-
-
-def test_newer_ones_are_tried_last_when_everything_up_to_current_is_damaged(
-    store: LocalSnapshotStore, tmp_path: Path
-) -> None:
-    ids = [publish(store, step) for step in (1, 2, 3)]
-    store.promote(ids[0])
-    damage_by_flipping(folder_of(store, tmp_path, ids[0]))
-    snapshot, passed_over = store.load_newest_good()
-    assert snapshot is not None
-    assert snapshot.manifest.step == 2
-    assert len(passed_over) == 1
-
-
-@pytest.mark.parametrize("content", [b"", b"../../etc", b"\xff\xfe", b"000000000001"])
-def test_a_damaged_pointer_is_named_and_mended_by_the_next_publish(
-    store: LocalSnapshotStore, tmp_path: Path, content: bytes
-) -> None:
-    publish(store, 1)
-    (tmp_path / "snapshots" / "CURRENT").write_bytes(content)
-    with pytest.raises(SnapshotDamagedError, match="CURRENT: expected a snapshot id, got "):
-        store.load()
-    snapshot, passed_over = store.load_newest_good()
-    assert snapshot is not None
-    assert (snapshot.manifest.step, passed_over) == (1, [])
-    assert publish(store, 2) == store.current_id()
-
-
-def test_a_pointer_to_nothing_is_not_found(store: LocalSnapshotStore, tmp_path: Path) -> None:
-    first, second = publish(store, 1), publish(store, 2)
-    shutil.rmtree(folder_of(store, tmp_path, second))
-    with pytest.raises(SnapshotNotFoundError, match=f"no snapshot '{second}'; there are: {first}"):
-        store.load_current()
-    snapshot, _ = store.load_newest_good()
-    assert snapshot is not None
-    assert snapshot.manifest.snapshot_id == first
-
-
 def test_the_same_content_at_the_same_step_is_one_snapshot(store: LocalSnapshotStore) -> None:
     first = publish(store, 1)
     assert publish(store, 1) == first
     assert store.ids() == [first]
     assert publish(store, 1, positions={"events/0": 99}) != first
     assert len(store.ids()) == 2
-
-
-def test_a_damaged_snapshot_is_replaced_when_the_same_is_published_again(
-    store: LocalSnapshotStore, tmp_path: Path
-) -> None:
-    """What a trainer does that passed it over, resumed from the one before and came by again."""
-    publish(store, 1)
-    damaged = publish(store, 2)
-    damage_by_flipping(folder_of(store, tmp_path, damaged))
-    store.load_newest_good()
-    assert publish(store, 2) == damaged
-    assert store.verify(damaged) == []
-    assert [path.name for path in (tmp_path / "snapshots").glob(".trash*")] == []
 
 
 def test_only_one_store_can_be_the_writer(store: LocalSnapshotStore, tmp_path: Path) -> None:
@@ -441,30 +259,6 @@ def test_the_root_is_named_when_it_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SnapshotError, match=r"file/snapshots: Not a directory"):
         publish(LocalSnapshotStore(tmp_path / "file" / "snapshots"), 1)
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"), [(errno.EIO, SnapshotDamagedError), (errno.EACCES, SnapshotError)]
-)
-def test_a_file_the_disk_has_lost_is_damage_and_a_forbidden_one_is_not(
-    store: LocalSnapshotStore,
-    monkeypatch: pytest.MonkeyPatch,
-    code: int,
-    expected: type[SnapshotError],
-) -> None:
-    publish(store, 1)
-
-    def fail(path: Path) -> bytes:
-        if path.name == "CURRENT":
-            return path.open("rb").read1()
-        raise OSError(code, os.strerror(code), str(path))
-
-    snapshot_id = store.current_id()
-    assert snapshot_id is not None
-    monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.raises(SnapshotError, match=os.strerror(code)) as caught:
-        store.load(snapshot_id)
-    assert type(caught.value) is expected
 
 
 def test_load_current_reads_the_next_one_when_the_first_is_pruned_under_its_hands(
