@@ -139,10 +139,10 @@ def _explain(error: ErrorDetails, sources: Mapping[str, str]) -> str:
     """Say on one line which key is wrong, what was expected, what came and where it was set."""
     dotted = _written(error["loc"])
     reason = error.get("ctx", {})
+    source = sources.get(dotted.partition("[")[0], "")
     if error["type"] == "value_error":
         message, key = _named_in_full(str(reason["error"]), dotted)
-        return message + sources.get(key, "")
-    source = sources.get(dotted.partition("[")[0], "")
+        return message + sources.get(key, source)
     if error["type"] in _WRONG_KEYS:
         return f"{dotted}{_WRONG_KEYS[error['type']]}{source}"
     if error["type"] == "greater_than_equal":

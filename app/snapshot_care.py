@@ -39,7 +39,7 @@ def verify(settings: Settings, snapshot_id: str | None) -> None:
         SnapshotDamagedError: naming the first damaged file and how many more there are.
     """
     store = _store(settings)
-    wanted = [manifest.snapshot_id for manifest in store.list()]
+    wanted = store.ids()
     if snapshot_id is not None:
         wanted = [snapshot_id]
     problems = [problem for one in wanted for problem in store.verify(one)]
