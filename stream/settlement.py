@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -25,13 +26,21 @@ class Settlement:
 
     def __init__(self, pending: PendingRequests) -> None:
         self._pending = pending
-        self._finished: list[str] = []
+        self._num_revealed = 0
+        # (examples revealed until it finished, impression id), in order
+        self._finished: deque[tuple[int, str]] = deque()
         self._settled_early: list[JoinedExample] = []
+
+    @property
+    def num_unmeasured(self) -> int:
+        """Return how many early labels stand by now but wait for the next step to be measured."""
+        return len(self._settled_early)
 
     def settle(
         self, examples: Sequence[JoinedExample], finished: Iterable[str]
     ) -> list[LabeledRequest]:
         """Take in labels that became known; return the ones that stand now, by request."""
+        self._num_revealed += len(examples)
         standing = [example for example in examples if example.role == "final"]
         for example in examples:
             pending = self._pending.get(example.impression_id)
@@ -40,7 +49,7 @@ class Settlement:
                 before = pending.early.get(example.item_index)
                 pending.early[example.item_index] = corrected(before, example)
         for impression_id in finished:
-            self._finished.append(impression_id)
+            self._finished.append((self._num_revealed, impression_id))
             pending = self._pending.get(impression_id)
             if pending is not None and pending.early is not None:
                 early = [replace(one, role="final") for one in pending.early.values()]
@@ -106,26 +115,33 @@ class Settlement:
             np.stack(hidden), np.stack(base), labels_NH, time_ms, errors_NH=np.stack(errors)
         )
 
-    def forget(self) -> list[str]:
+    def forget(self, num_waiting: int) -> list[str]:
         """Drop requests that no label can reach any more, and return their impression ids.
 
-        Call it when no example waits for its learning step.
+        Those are finished, and all of their examples were learned: examples are learned in the
+        order they were revealed, so only the last `num_waiting` of them still need their request.
         """
-        forgotten, self._finished = self._finished, []
-        for impression_id in forgotten:
+        num_learned = self._num_revealed - num_waiting
+        forgotten = []
+        while self._finished and self._finished[0][0] <= num_learned:
+            _, impression_id = self._finished.popleft()
             self._pending.pop(impression_id)
+            forgotten.append(impression_id)
         return forgotten
 
     def save(self) -> State:
         """Return what stands but was not measured yet, and what may be forgotten."""
         return {
-            "finished": list(self._finished),
+            "num_revealed": self._num_revealed,
+            "finished": [impression_id for _, impression_id in self._finished],
+            "finished_at": [num_revealed for num_revealed, _ in self._finished],
             "settled_early": examples_state(self._settled_early),
         }
 
     def load(self, state: State) -> None:
         """Become what `save` described; the pending requests are loaded apart."""
-        self._finished = list(state["finished"])
+        self._num_revealed = state["num_revealed"]
+        self._finished = deque(zip(state["finished_at"], state["finished"], strict=True))
         self._settled_early = examples_from(state["settled_early"])
 
 

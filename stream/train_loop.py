@@ -173,7 +173,7 @@ class TrainLoop:
         For the end of a replay: a live trainer saves what waits instead.
         """
         self._reveal(self._parts.joiner.advance(_END_OF_TIME_MS))
-        while len(self._parts.batcher) or len(self._positives):
+        while len(self._parts.batcher) or len(self._positives) or self._settlement.num_unmeasured:
             self.step()
 
     def _step_is_due(self) -> bool:
