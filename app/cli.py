@@ -21,9 +21,18 @@ from app.commands import (
 )
 from app.errors import run_to_exit_code
 
+HELP = """A streaming recommender that never stops learning.
+
+Examples:
+- `headrace demo`
+- `headrace up --data-dir headrace-data --config my.toml`
+- `headrace replay --dataset abrupt --limit 5000`
+- `headrace COMMAND --help`
+"""
+
 app = typer.Typer(
     name="headrace",
-    help="A streaming recommender that never stops learning.",
+    help=HELP,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -51,7 +60,7 @@ def main() -> None:
     torch is loaded, which commands do when they run.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    sys.exit(run_to_exit_code(app))
+    sys.exit(run_to_exit_code(lambda: app(standalone_mode=False)))
 
 
 if __name__ == "__main__":

@@ -31,10 +31,12 @@ PathOption: TypeAlias = Annotated[
     ),
 ]
 LimitOption: TypeAlias = Annotated[
-    int | None, typer.Option("--limit", help="Only the first N impressions (or ratings).", min=1)
+    int | None,
+    typer.Option("--limit", help="Only the first N impressions (or ratings).", min=1, metavar="N"),
 ]
 PositiveAtOption: TypeAlias = Annotated[
-    float | None, typer.Option("--positive-at", help="Smallest rating that counts as liked.")
+    float | None,
+    typer.Option("--positive-at", help="Smallest rating that counts as liked.", metavar="X"),
 ]
 UserColumnOption: TypeAlias = Annotated[str | None, _column("--user-column", "Who.")]
 ItemColumnOption: TypeAlias = Annotated[str | None, _column("--item-column", "What.")]

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from threading import Event as StopSignal
 from types import FrameType
 
+from typer import TyperException
+
 from domain.errors import ConfigError, DatasetError, HeadraceError, InvalidRequestError, SchemaError
 
 EXIT_FAILED = 1
@@ -18,25 +20,40 @@ EXIT_INTERRUPTED = 130
 _USAGE_ERRORS = (ConfigError, SchemaError, DatasetError, InvalidRequestError)
 
 
-def run_to_exit_code(command: Callable[[], None]) -> int:
+def run_to_exit_code(command: Callable[[], object]) -> int:
     """Run a command; print what went wrong as one line on stderr and return the exit code.
 
-    0: done. 1: failed. 2: the caller's mistake (a setting, a dataset, a schema). 130: Ctrl-C.
+    0: done. 1: failed. 2: the caller's mistake (a flag, a setting, a dataset, a schema).
+    130: Ctrl-C. A command that returns a number ends with it.
     """
     try:
-        command()
+        code = command()
+    except TyperException as error:
+        if error.format_message():  # it is empty when the help was printed for want of a command
+            _say(f"{error.format_message().removesuffix('.')}{_help_hint(error)}")
+        return EXIT_USAGE
     except HeadraceError as error:
-        print(f"headrace: {one_line(error)}", file=sys.stderr)
+        _say(str(error))
         return EXIT_USAGE if isinstance(error, _USAGE_ERRORS) else EXIT_FAILED
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _say(f"{error.filename}: {error.strerror}")
+        return EXIT_FAILED
     except KeyboardInterrupt:
-        print("headrace: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
+        _say("interrupted")
+    return code if isinstance(code, int) else 0
 
 
-def one_line(error: BaseException) -> str:
-    """Return an error's message on one line."""
-    return " ".join(str(error).split())
+def _say(message: str) -> None:
+    print(f"headrace: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _help_hint(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return "" if context is None else f" (see {context.command_path} --help)"
 
 
 @contextmanager

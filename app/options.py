@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -58,12 +59,12 @@ def settings_from(
 
     flags = list(overrides or ())
     if data_dir is not None:
-        flags.append(f"data.dir={_quoted(str(data_dir))}")
+        flags.append(f"data.dir={quoted(str(data_dir))}")
     if log is not None:
-        flags.append(f"data.log={_quoted(log)}")
+        flags.append(f"data.log={quoted(log)}")
     return load_settings(config, flags)
 
 
-def _quoted(text: str) -> str:
-    """Return a TOML literal string, so that no path is taken for a number."""
-    return f"'{text}'" if "'" not in text else text
+def quoted(text: str) -> str:
+    """Return a TOML string, so that quotes in a path are part of the path."""
+    return json.dumps(text, ensure_ascii=False)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from app.learners import LearnerConfigs, Learners, build_learners
@@ -80,18 +81,20 @@ REPLAY_LINGER_MS = 60 * 60 * 1000
 
 
 def fit_to(dataset: Dataset, settings: Settings) -> Settings:
-    """Return settings for replaying a dataset; a section the user has set stays as it is.
+    """Return settings for replaying a dataset.
 
     The attribution window becomes as wide as the log's labels are late, and micro-batches wait
-    longer to fill.
+    longer to fill. A value that is not the default was chosen, and stays.
     """
     updates: dict[str, Any] = {}
+    joiner, batcher, defaults = settings.joiner, settings.batcher, Settings()
     window_ms = dataset.joiner_hints.attribution_window_ms
-    if window_ms is not None and "joiner" not in settings.model_fields_set:
+    is_default = joiner.attribution_window_ms == defaults.joiner.attribution_window_ms
+    if window_ms is not None and is_default:
         # Feedback exactly as late as the window no longer counts.
-        updates["joiner"] = replace(settings.joiner, attribution_window_ms=window_ms + 1)
-    if "batcher" not in settings.model_fields_set:
-        updates["batcher"] = replace(settings.batcher, linger_ms=REPLAY_LINGER_MS)
+        updates["joiner"] = replace(joiner, attribution_window_ms=window_ms + 1)
+    if batcher.linger_ms == defaults.batcher.linger_ms:
+        updates["batcher"] = replace(batcher, linger_ms=REPLAY_LINGER_MS)
     return settings.model_copy(update=updates)
 
 
@@ -126,16 +129,23 @@ def _what_was_replayed(
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Any]:
     columns = (
-        TextColumn("replaying"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  event time {task.fields[event_time]}"),
+        TextColumn("replaying {task.fields[event_time]}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:>3.0f} %"),
         TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
         TextColumn("left"),
-        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, refresh_per_second=2) as bar:
-        task = bar.add_task("replay", total=total, event_time="-", rate="")
+    # Drawing a bar over and over suits a terminal, not a file that standard error goes to.
+    shown = Progress(
+        *columns,
+        console=console,
+        refresh_per_second=2,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with shown as bar:
+        task = bar.add_task("replay", total=total, event_time="", rate="")
 
         def show(events: int, time_ms: int) -> None:
             moment = datetime.fromtimestamp(time_ms / 1_000, UTC)
@@ -144,26 +154,27 @@ def _progress(console: Console, total: int) -> Iterator[Any]:
             bar.update(task, completed=events, event_time=f"{moment:%Y-%m-%d %H:%M}", rate=rate)
 
         yield show
-        bar.update(task, completed=total)
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
     """Print the second half's quality of every variant as a table."""
     table = Table(title=f"{report['dataset']}: second half, scored before learned")
-    for name in ("variant", "AUC", "session GAUC", "NE", "calibration", "examples"):
-        table.add_column(name, justify="left" if name == "variant" else "right")
+    table.add_column("variant", no_wrap=True)
+    for name in ("AUC", "session\nGAUC", "NE", "calibration", "examples"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, variant in report["variants"].items():
         half = variant["second_half"]
         numbers = [_number(half[key]) for key in ("auc", "gauc", "ne", "calibration")]
         table.add_row(name, *numbers, f"{half['examples']:,}")
     console.print(table)
     found = report["retrieval"]
-    console.print(
+    say = partial(console.print, soft_wrap=True)
+    say(
         f"Retrieval of the next item, whole catalog ({found['catalog']:,} items, "
         f"{found['predictions']:,} predictions): recall@20 {_number(found['recall@20'])}, "
         f"NDCG@20 {_number(found['ndcg@20'])}, MRR {_number(found['mrr'])}"
     )
-    console.print(
+    say(
         f"{report['events']:,} events, {report['examples']:,} examples, "
         f"{report['duplicates']:,} duplicates, {report['late']:,} late, "
         f"{report['dead_letters']:,} dead letters in {report['seconds']:.0f} s"

@@ -17,7 +17,7 @@ def list_() -> None:
     """List the data sets that can be read, and the simulated worlds.
 
     Examples:
-        headrace datasets list
+    - `headrace datasets list`
     """
     from replay.datasets import DATASETS
     from replay.scenarios import SCENARIOS
@@ -30,10 +30,14 @@ def list_() -> None:
 
 @app.command("prepare")
 def prepare(
-    name: Annotated[str, typer.Argument(help="Name, as `list` prints it.")],
+    name: Annotated[
+        str, typer.Argument(help="Name, see `headrace datasets list`.", metavar="NAME")
+    ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="File to write: .parquet, .jsonl or .jsonl.gz."),
+        typer.Option(
+            "--out", "-o", help="File to write: .parquet, .jsonl or .jsonl.gz.", metavar="FILE"
+        ),
     ],
     path: PathOption = None,
     limit: LimitOption = None,
@@ -44,7 +48,7 @@ def prepare(
     The log can be read as file:///PATH; the schema file is TOML for --config.
 
     Examples:
-        headrace datasets prepare movielens --path DIR --out movielens.parquet
+    - `headrace datasets prepare movielens --path DIR --out movielens.parquet`
     """
     from app.publish_run import prepare_dataset
 

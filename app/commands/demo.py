@@ -20,9 +20,11 @@ def demo(
     ] = None,
     limit: LimitOption = None,
     seconds: Annotated[
-        int, typer.Option("--seconds", help="How long simulated users come.", min=20)
+        int, typer.Option("--seconds", help="How long simulated users come.", min=20, metavar="N")
     ] = 100,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated world.", min=0)] = 7,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the simulated world.", min=0, metavar="N")
+    ] = 7,
     keep: Annotated[
         Path | None,
         typer.Option("--keep", help="Keep log, snapshots and results there.", metavar="DIR"),
@@ -34,11 +36,9 @@ def demo(
     them again; under three minutes on two cores.
 
     Examples:
-        headrace demo
-
-        headrace demo --seconds 60 --keep demo-files
-
-        headrace demo --dataset kuairand-pure --path DIR
+    - `headrace demo`
+    - `headrace demo --seconds 60 --keep demo-files`
+    - `headrace demo --dataset kuairand-pure --path DIR`
     """
     from rich.console import Console
 

@@ -27,9 +27,8 @@ def publish(
     Event times stay as recorded. Publishing twice has no second effect: event ids are the same.
 
     Examples:
-        headrace publish --dataset kuairand-pure --path DIR --data-dir headrace-data
-
-        headrace publish --dataset movielens --path DIR --log kafka://localhost:9092
+    - `headrace publish --dataset kuairand-pure --path DIR --data-dir headrace-data`
+    - `headrace publish --dataset movielens --path DIR --log kafka://localhost:9092`
     """
     from app.publish_run import publish_dataset
 

@@ -34,7 +34,9 @@ def replay(
         Path | None, typer.Option("--out", "-o", help="Write the report as JSON.", metavar="FILE")
     ] = None,
     limit: LimitOption = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every generator.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of every generator (seed).", metavar="N")
+    ] = None,
     positive_at: PositiveAtOption = None,
     user_column: UserColumnOption = None,
     item_column: ItemColumnOption = None,
@@ -55,14 +57,10 @@ def replay(
     stopped learning half-way and counting baselines.
 
     Examples:
-        headrace replay --dataset kuairand-pure --path DIR --out out.json
-
-        headrace replay --dataset movielens --path DIR --positive-at 4 --limit 20000
-
-        headrace replay --dataset abrupt --limit 5000
-
-        headrace replay --dataset events --path clicks.csv --user-column uid --item-column sku
-        --time-column ts --time-unit s
+    - `headrace replay --dataset kuairand-pure --path DIR --out out.json`
+    - `headrace replay --dataset movielens --path DIR --positive-at 4`
+    - `headrace replay --dataset abrupt --limit 5000`
+    - `headrace replay --dataset events --path clicks.csv --columns columns.toml`
     """
     from rich.console import Console
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.options import ConfigOption, DataDirOption, LogOption, SetOption, settings_from
+from app.options import ConfigOption, DataDirOption, LogOption, SetOption, quoted, settings_from
 
 
 def serve(
@@ -25,11 +25,11 @@ def serve(
     may run beside one trainer.
 
     Examples:
-        headrace serve --data-dir headrace-data --grpc 127.0.0.1:50051
+    - `headrace serve --data-dir headrace-data --grpc 127.0.0.1:50051`
     """
     from app.server_process import run_server
 
     overrides = list(set_ or ())
     if grpc is not None:
-        overrides.append(f"server.address='{grpc}'")
+        overrides.append(f"server.address={quoted(grpc)}")
     run_server(settings_from(config, overrides, data_dir=data_dir, log=log))

@@ -10,7 +10,9 @@ from app.options import ConfigOption, DataDirOption, settings_from
 
 app = typer.Typer(help="List, verify, promote and roll back snapshots.", no_args_is_help=True)
 
-IdArgument = Annotated[str, typer.Argument(help="Snapshot id, as `list` prints it.")]
+IdArgument = Annotated[
+    str, typer.Argument(help="As `headrace snapshots list` prints it.", metavar="ID")
+]
 
 
 @app.command("list")
@@ -18,7 +20,7 @@ def list_(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     """List all snapshots, oldest first; the served one is marked.
 
     Examples:
-        headrace snapshots list --data-dir headrace-data
+    - `headrace snapshots list --data-dir headrace-data`
     """
     from app.snapshot_care import print_list
 
@@ -28,7 +30,7 @@ def list_(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
 @app.command("verify")
 def verify(
     snapshot_id: Annotated[
-        str | None, typer.Argument(help="Snapshot id; all of them when left out.")
+        str | None, typer.Argument(help="One snapshot; all of them when left out.", metavar="ID")
     ] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -36,7 +38,7 @@ def verify(
     """Check every file of a snapshot against its checksum.
 
     Examples:
-        headrace snapshots verify --data-dir headrace-data
+    - `headrace snapshots verify --data-dir headrace-data`
     """
     from app.snapshot_care import verify as verify_snapshots
 
@@ -50,7 +52,7 @@ def promote(
     """Make a snapshot the one that servers answer from, until the trainer publishes the next.
 
     Examples:
-        headrace snapshots promote 000000000120-1f2e3d4c --data-dir headrace-data
+    - `headrace snapshots promote 000000000120-1f2e3d4c --data-dir headrace-data`
     """
     from app.snapshot_care import promote as promote_snapshot
 
@@ -62,7 +64,7 @@ def rollback(config: ConfigOption = None, data_dir: DataDirOption = None) -> Non
     """Make the snapshot before the served one the served one.
 
     Examples:
-        headrace snapshots rollback --data-dir headrace-data
+    - `headrace snapshots rollback --data-dir headrace-data`
     """
     from app.snapshot_care import rollback as roll_back
 

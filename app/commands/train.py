@@ -15,7 +15,7 @@ def train(
     log: LogOption = None,
     set_: SetOption = None,
     until_end: Annotated[
-        bool, typer.Option("--until-end", help="Stop when the log's end is reached.")
+        bool, typer.Option("--until-end", help="Stop when the log's end is reached.", metavar="")
     ] = False,
 ) -> None:
     """Learn from an event log until Ctrl-C, publishing snapshots.
@@ -23,9 +23,8 @@ def train(
     Goes on from the newest whole snapshot. What arrives is scored before it is learned.
 
     Examples:
-        headrace train --data-dir headrace-data
-
-        headrace train --log kafka://localhost:9092 --config my.toml
+    - `headrace train --data-dir headrace-data`
+    - `headrace train --log kafka://localhost:9092 --config my.toml`
     """
     from app.trainer_process import run_trainer
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.options import ConfigOption, DataDirOption, SetOption, settings_from
+from app.options import ConfigOption, DataDirOption, SetOption, quoted, settings_from
 
 
 def up(
@@ -24,13 +24,12 @@ def up(
     first, then the trainer, which publishes a last snapshot.
 
     Examples:
-        headrace up --data-dir headrace-data --grpc 127.0.0.1:50051
-
-        headrace up --config my.toml
+    - `headrace up --data-dir headrace-data --grpc 127.0.0.1:50051`
+    - `headrace up --config my.toml`
     """
     from app.up_process import run_up
 
     overrides = list(set_ or ())
     if grpc is not None:
-        overrides.append(f"server.address='{grpc}'")
+        overrides.append(f"server.address={quoted(grpc)}")
     run_up(settings_from(config, overrides, data_dir=data_dir), config, overrides)

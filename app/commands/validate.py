@@ -20,9 +20,8 @@ def validate(
     when a record would become a dead letter.
 
     Examples:
-        headrace validate --data-dir headrace-data
-
-        headrace validate --log file:///data/events.parquet --config events.schema.toml
+    - `headrace validate --data-dir headrace-data`
+    - `headrace validate --log file:///data/events.parquet --config events.schema.toml`
     """
     from app.validate_run import validate_log
 
