@@ -57,7 +57,8 @@ class KafkaLog:
         """Return up to `max_records` records from `positions` on; see `EventLog.read`.
 
         Partitions are merged by the time at which records were appended. An empty answer is a
-        statement of the brokers, never of a broken connection.
+        statement of the brokers, never of a broken connection: a broker that does not answer is
+        waited for, `KafkaConfig.request_timeout_ms` beyond `timeout_s`, and is then an error.
         """
         assert max_records > 0, max_records
         with self._consuming() as consumer:
