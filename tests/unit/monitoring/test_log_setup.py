@@ -121,8 +121,8 @@ def test_nothing_is_written_twice_when_set_up_twice(out: io.StringIO) -> None:
 def test_level_decides_what_is_written_and_libraries_stay_quiet(out: io.StringIO) -> None:
     set_up_logging(LogConfig(level="debug"), stream=out)
     logger.debug("ours")
-    logging.getLogger("kafka.conn").info("chatter")
-    logging.getLogger("kafka.conn").warning("trouble")
+    logging.getLogger("kafka.conn").warning("chatter")
+    logging.getLogger("kafka.conn").error("trouble")
     set_up_logging(LogConfig(level="error"), stream=out)
     logger.warning("too low")
     events = [line.split("event=")[1] for line in out.getvalue().splitlines()]
