@@ -82,6 +82,8 @@ class Checkpointer:
         only feeds the lag panel. Committing first could lose events.
         """
         started_s = self._clock.stopwatch_s()
+        # Also when it fails: a full disk is not tried again before the next time has come.
+        self._last_s = started_s
         parts, counts = self._loop.parts, self._loop.counts
         snapshot_id = self._targets.store.publish(
             states_of(self._loop),

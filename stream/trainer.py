@@ -80,7 +80,7 @@ class Trainer:
         while not stop.is_set():
             try:
                 records = self._read()
-                self._learn(records)
+                self._learn(records, stop)
                 self._report_lag()
             except LogUnavailableError as error:
                 parts.metrics.stream.log_failures.inc()
@@ -102,17 +102,24 @@ class Trainer:
             timeout_s=self._config.poll_timeout_s,
         )
 
-    def _learn(self, records: list[Record]) -> None:
+    def _learn(self, records: list[Record], stop: StopSignal) -> None:
         for record in records:
+            if stop.is_set():
+                return
             self._lead(record)
             # One by one: if setting a record aside fails, reading goes on at exactly that record.
             self._positions[record.partition] = record.offset + 1
 
     def _lead(self, record: Record) -> None:
         try:
-            self._parts.loop.process(decode(record.value))
+            event = decode(record.value)
         except DecodeError as error:
             self._set_aside(record, error.reason, "undecodable")
+            return
+        try:
+            self._parts.loop.process(event)
+        except DecodeError as error:
+            self._set_aside(record, error.reason, "contradictory")
         except SchemaError as error:
             self._set_aside(record, str(error), "schema")
 
