@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from app.setting_layers import read_toml
-from domain.errors import ConfigError
+from domain.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from replay.dataset import Dataset
@@ -89,13 +90,18 @@ def open_chosen(
         DatasetError: there is no such dataset, or it cannot be read.
         ConfigError: a flag is missing, or of no use here.
     """
-    from replay.datasets import DatasetOptions, columns_from_mapping, open_dataset
+    from replay.datasets import DATASETS, DatasetOptions, columns_from_mapping, open_dataset
     from replay.scenarios import SCENARIOS
     from replay.simulator import SimulatedDataset
 
     if name in SCENARIOS:
         scenario = SCENARIOS[name]
         return SimulatedDataset(scenario if limit is None else scenario.resized(limit))
+    if name not in DATASETS:
+        names = [*DATASETS, *SCENARIOS]
+        close = get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
+        raise DatasetError(f"no dataset {name!r}; {hint}")
     if path is None:
         raise ConfigError(f"--path: where is {name}? A folder or file is needed")
     raw = {} if columns is None else read_toml(columns, f"--columns {columns}")

@@ -20,12 +20,23 @@ class DataConfig:
     dir: str = "headrace-data"
     log: str = ""
 
+    def __post_init__(self) -> None:
+        if self.log and not self.log.startswith(("sqlite:///", "kafka://", "file:///")):
+            raise ConfigError(
+                "data.log must be sqlite:///PATH, kafka://HOST:PORT or file:///PATH, "
+                f"got {self.log!r}"
+            )
+
     @property
     def log_url(self) -> str:
         """Return the event log's URL."""
         # In a URL a percent sign begins a code for another character.
-        path = str(self.path / "events.sqlite").replace("%", "%25")
-        return self.log or f"sqlite:///{path}"
+        return self.log or f"sqlite:///{str(self.embedded_log).replace('%', '%25')}"
+
+    @property
+    def embedded_log(self) -> Path:
+        """Return the file of the log that is used when no other is named."""
+        return self.path / "events.sqlite"
 
     @property
     def path(self) -> Path:
@@ -58,6 +69,8 @@ class MetricsConfig:
     server_port: int = 9102
 
     def __post_init__(self) -> None:
+        if not self.host:
+            raise ConfigError("metrics.host must be an address, got ''")
         for name in ("trainer_port", "server_port"):
             if not 0 <= getattr(self, name) <= 65_535:
                 raise ConfigError(f"metrics.{name} must be a port, got {getattr(self, name)}")

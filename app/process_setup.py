@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Literal
 
+from app.deployment import MetricsConfig
 from app.settings import Settings
+from domain.errors import ConfigError
 from monitoring.exporter import Exporter, ExporterConfig, Readiness
 from monitoring.log_setup import set_up_logging
 from monitoring.metrics import Metrics
@@ -22,11 +25,27 @@ def set_up_process(settings: Settings, metrics: Metrics, process: str) -> None:
 
 @contextmanager
 def metrics_page(
-    host: str, port: int, metrics: Metrics, readiness: Readiness = lambda: ""
+    config: MetricsConfig,
+    process: Literal["trainer", "server"],
+    metrics: Metrics,
+    readiness: Readiness = lambda: "",
 ) -> Iterator[None]:
-    """Serve /metrics, /healthz and /readyz while the block runs; port 0 serves nothing."""
+    """Serve /metrics, /healthz and /readyz while the block runs; port 0 serves nothing.
+
+    Raises:
+        ConfigError: the address is taken or is none of ours.
+    """
+    port = {"trainer": config.trainer_port, "server": config.server_port}[process]
     if port == 0:
         yield
         return
-    with Exporter(ExporterConfig(host=host, port=port), metrics, readiness):
+    exporter = Exporter(ExporterConfig(host=config.host, port=port), metrics, readiness)
+    try:
+        exporter.start()
+    except ConfigError as error:
+        reason = str(error).partition(": ")[2]
+        raise ConfigError(f"metrics.{process}_port: {reason}") from error
+    try:
         yield
+    finally:
+        exporter.stop()

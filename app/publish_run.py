@@ -10,43 +10,70 @@ from rich.progress import track
 
 from app.schema_file import schema_to_toml
 from app.settings import Settings
+from domain.errors import ConfigError
 from domain.events import Event
 from replay.dataset import Dataset
-from stream.event_file import write_event_file
+from stream.event_file import SUFFIXES, write_event_file
 from stream.open_log import open_log
 
 _BATCH = 2_000
 
 
 def publish_dataset(settings: Settings, dataset: Dataset) -> None:
-    """Append all events of a dataset to the log of the settings."""
-    console = Console(stderr=True)
+    """Append all events of a dataset to the log of the settings, and write its schema.
+
+    Raises:
+        ConfigError: the log can only be read.
+        LogError: the log cannot be opened or written.
+    """
+    url = settings.data.log_url
+    if url.startswith("file:"):
+        raise ConfigError(
+            f"data.log: a recorded log can only be read, got {url}; "
+            "`headrace datasets prepare` writes one"
+        )
     settings.data.path.mkdir(parents=True, exist_ok=True)
-    log = open_log(settings.data.log_url, kafka=settings.kafka)
+    log = open_log(url, kafka=settings.kafka)
     count = 0
-    for batch in _batches(_tracked(dataset, console)):
+    for batch in _batches(_tracked(dataset)):
         log.append(batch)
         count += len(batch)
     log.close()
-    console.print(f"Published {count:,} events of {dataset.name} to {settings.data.log_url}")
+    schema_file = settings.data.path / f"{dataset.name}.schema.toml"
+    schema_file.write_text(schema_to_toml(dataset.schema), encoding="utf-8")
+    _say(f"Published {count:,} events of {dataset.name} to {url}")
+    _say(f"Their schema is in {schema_file}; whoever reads them needs it: --config {schema_file}")
 
 
 def prepare_dataset(dataset: Dataset, out: Path) -> None:
-    """Write a dataset as an event file, and its schema as TOML beside it."""
+    """Write a dataset as an event file, and its schema as TOML beside it.
+
+    Raises:
+        ConfigError: the file's name asks for no form there is.
+        LogError: the file cannot be written.
+    """
+    suffix = next((suffix for suffix in SUFFIXES if out.name.endswith(suffix)), None)
+    if suffix is None:
+        raise ConfigError(f"--out must end in {', '.join(SUFFIXES)}, got {out}")
+    count = write_event_file(out, _tracked(dataset))
+    schema_file = out.with_name(f"{out.name.removesuffix(suffix)}.schema.toml")
+    schema_file.write_text(schema_to_toml(dataset.schema), encoding="utf-8")
+    _say(f"Wrote {count:,} events to {out} and their schema to {schema_file}")
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(line)
+
+
+def _tracked(dataset: Dataset) -> Iterable[Event]:
     console = Console(stderr=True)
-    count = write_event_file(out, _tracked(dataset, console))
-    schema_file = out.with_name(out.name.split(".")[0] + ".schema.toml")
-    schema_file.write_text(schema_to_toml(dataset.schema))
-    console.print(f"Wrote {count:,} events to {out} and their schema to {schema_file}")
-
-
-def _tracked(dataset: Dataset, console: Console) -> Iterable[Event]:
     return track(
         dataset.events(),
         description=dataset.name,
         total=dataset.num_events_hint,
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 

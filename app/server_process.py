@@ -22,12 +22,7 @@ def run_server(settings: Settings) -> None:
         settings.data.path.mkdir(parents=True, exist_ok=True)
         with (
             running_server(settings, schema, SystemClock(), metrics) as server,
-            metrics_page(
-                settings.metrics.host,
-                settings.metrics.server_port,
-                metrics,
-                lambda: _why_not_ready(server),
-            ),
+            metrics_page(settings.metrics, "server", metrics, lambda: _why_not_ready(server)),
         ):
             stop.wait()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,20 +17,30 @@ def print_list(settings: Settings) -> None:
     """Print every snapshot, oldest first."""
     store = _store(settings)
     current = store.current_id()
-    table = Table()
-    for name in ("snapshot", "step", "newest event", "events", "size", "served"):
-        table.add_column(name, justify="right" if name in ("step", "events", "size") else "left")
-    for manifest in store.list():
+    sound = {manifest.snapshot_id: manifest for manifest in store.list()}
+    # Everything fits into 80 columns: an id that is cut is of no use.
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for name in ("", "snapshot", "step", "newest event\n(UTC)", "events", "size"):
+        is_number = name in ("step", "events", "size")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    for snapshot_id in store.ids():
+        mark = "*" if snapshot_id == current else ""
+        manifest = sound.get(snapshot_id)
+        if manifest is None:
+            table.add_row(mark, snapshot_id, "", "damaged")
+            continue
         newest = datetime.fromtimestamp(manifest.event_time_ms / 1_000, UTC)
         table.add_row(
-            manifest.snapshot_id,
+            mark,
+            snapshot_id,
             f"{manifest.step:,}",
-            f"{newest:%Y-%m-%d %H:%M:%S} UTC" if manifest.event_time_ms > 0 else "none yet",
+            f"{newest:%Y-%m-%d %H:%M}" if manifest.event_time_ms > 0 else "none yet",
             f"{manifest.extra.get('events', 0):,}",
             f"{sum(file.size_bytes for file in manifest.files) / 2**20:.1f} MiB",
-            "yes" if manifest.snapshot_id == current else "",
         )
-    Console().print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("* is the served snapshot.")
 
 
 def verify(settings: Settings, snapshot_id: str | None) -> None:
@@ -46,22 +57,27 @@ def verify(settings: Settings, snapshot_id: str | None) -> None:
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise SnapshotDamagedError(f"{problems[0]}{more}")
-    Console().print(f"{len(wanted)} snapshots verified; every file is what its manifest says.")
+    _say(f"Verified: {', '.join(wanted)}. Every file is what its manifest says.")
 
 
 def promote(settings: Settings, snapshot_id: str) -> None:
     """Make a snapshot the served one."""
-    _store(settings).promote(snapshot_id)
-    Console().print(f"{snapshot_id} is the served snapshot now.")
+    store = _store(settings)
+    store.promote(snapshot_id)
+    _say(f"{store.current_id()} is the served snapshot now.")
 
 
 def rollback(settings: Settings) -> None:
     """Make the snapshot before the served one the served one."""
-    snapshot_id = _store(settings).rollback()
-    Console().print(f"Rolled back: {snapshot_id} is the served snapshot now.")
+    _say(f"Rolled back: {_store(settings).rollback()} is the served snapshot now.")
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(line)
 
 
 def _store(settings: Settings) -> LocalSnapshotStore:
-    if not settings.data.snapshots.is_dir():
+    store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)
+    if not store.ids():
         raise SnapshotNotFoundError(f"{settings.data.snapshots}: there are no snapshots yet")
-    return LocalSnapshotStore(settings.data.snapshots, settings.snapshot)
+    return store

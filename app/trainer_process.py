@@ -53,7 +53,7 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
         store.become_writer()
         place = TrainerPlace(log=log, store=store, clock=clock, metrics=metrics)
         trainer = build_trainer(settings, loop, place)
-        with metrics_page(settings.metrics.host, settings.metrics.trainer_port, metrics):
+        with metrics_page(settings.metrics, "trainer", metrics):
             trainer.run(stop, until_end=until_end)
         if comparison is not None:
             comparison.write(loop)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
 from app.settings import Settings
-from domain.errors import DecodeError, SchemaError
+from domain.errors import DecodeError, LogError, SchemaError
 from domain.event_log import Record, advance
-from domain.events import Event
+from domain.events import Event, Feedback, Impression, ItemUpdate, UserUpdate
 from stream.codec import decode
 from stream.deduplicator import Deduplicator
 from stream.feature_store import FeatureStore
@@ -20,6 +22,20 @@ from stream.watermark import Watermark
 
 _READ = 5_000
 _SHOWN_PROBLEMS = 20
+_KINDS: dict[type[Event], str] = {
+    Impression: "impressions",
+    Feedback: "feedback",
+    ItemUpdate: "item updates",
+    UserUpdate: "user updates",
+}
+
+
+@dataclass(slots=True)
+class Problem:
+    """A reason for dead letters, and where it was met first."""
+
+    first_at: str
+    count: int = 1
 
 
 @dataclass(slots=True)
@@ -27,17 +43,18 @@ class LogFindings:
     """What was found in a log.
 
     Attributes:
-        problems: "position: reason" of the first records that would become dead letters.
+        kinds: events of each kind.
+        problems: the first reasons for which records would become dead letters.
     """
 
     records: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)
+    kinds: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     late: int = 0
     undecodable: int = 0
     contradictory: int = 0
     against_schema: int = 0
-    problems: list[str] = field(default_factory=list)
+    problems: dict[str, Problem] = field(default_factory=dict)
 
     @property
     def dead_letters(self) -> int:
@@ -82,20 +99,28 @@ class LogValidator:
         if self._deduplicator.seen(event.event_id, event.time_ms):
             found.duplicates += 1
             return
-        kind = type(event).__name__
-        found.kinds[kind] = found.kinds.get(kind, 0) + 1
+        found.kinds[_KINDS[type(event)]] += 1
         found.late += self._watermark.observe(event.time_ms)
         self.joiner.observe(event)
         self.joiner.advance(self._watermark.time_ms)
         self.joiner.take_finished()
 
     def _note(self, record: Record, reason: str) -> None:
-        if len(self.findings.problems) < _SHOWN_PROBLEMS:
-            self.findings.problems.append(f"{record.where}: {reason}")
+        problems = self.findings.problems
+        if reason in problems:
+            problems[reason].count += 1
+        elif len(problems) < _SHOWN_PROBLEMS:
+            problems[reason] = Problem(record.where)
 
 
 def validate_log(settings: Settings) -> bool:
-    """Print what is found; returns whether no record would become a dead letter."""
+    """Print what is found; returns whether no record would become a dead letter.
+
+    Raises:
+        LogError: there is no log, or it cannot be read.
+    """
+    if not settings.data.log and not settings.data.embedded_log.exists():
+        raise LogError(f"{settings.data.embedded_log}: there is no event log yet")
     log = open_log(settings.data.log_url, kafka=settings.kafka)
     validator = LogValidator(settings)
     positions = log.beginning_positions()
@@ -113,7 +138,7 @@ def _print(validator: LogValidator, console: Console) -> None:
     found, counts = validator.findings, validator.joiner.counts
     table = Table("what", "count", title=f"{found.records:,} records")
     rows = {
-        **{f"{kind} events": count for kind, count in sorted(found.kinds.items())},
+        **{kind: found.kinds[kind] for kind in _KINDS.values()},
         "repeated event ids": found.duplicates,
         "late events": found.late,
         "feedback too late for its impression": counts.feedback_late,
@@ -127,7 +152,10 @@ def _print(validator: LogValidator, console: Console) -> None:
     for name, count in rows.items():
         table.add_row(name, f"{count:,}")
     console.print(table)
-    for problem in found.problems:
-        console.print(problem, highlight=False, markup=False)
-    if found.dead_letters > len(found.problems):
-        console.print(f"... and {found.dead_letters - len(found.problems):,} more")
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    for reason, problem in found.problems.items():
+        times = f" (and {problem.count - 1:,} more)" if problem.count > 1 else ""
+        say(f"{problem.first_at}: {reason}{times}")
+    others = found.dead_letters - sum(problem.count for problem in found.problems.values())
+    if others:
+        say(f"... and {others:,} records with other problems")

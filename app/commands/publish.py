@@ -25,6 +25,7 @@ def publish(
     """Write a recorded data set to an event log, as fast as the log takes it.
 
     Event times stay as recorded. Publishing twice has no second effect: event ids are the same.
+    The data set's schema goes into the data folder, as a file for --config.
 
     Examples:
     - `headrace publish --dataset kuairand-pure --path DIR --data-dir headrace-data`
