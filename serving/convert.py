@@ -16,7 +16,7 @@ from protos.headrace.v1 import (
     retrieval_pb2,
 )
 from serving import validate
-from stream.codec import event_from_message
+from stream.codec import event_from_message, feature_from_message
 
 _PATHS: dict[Path, recommender_pb2.AnswerPath] = {
     "ranked": recommender_pb2.ANSWER_PATH_RANKED,
@@ -61,7 +61,12 @@ def features_from_message(
     Raises:
         InvalidRequestError: naming the feature that is empty or not finite.
     """
-    features = {name: _feature(f"{where}.{name}", wire[name]) for name in sorted(wire)}
+    try:
+        features = {
+            name: feature_from_message(f"{where}.{name}", wire[name]) for name in sorted(wire)
+        }
+    except DecodeError as error:
+        raise validate.named_field(error.reason) from error
     _check_finite(where, features)
     return features
 
@@ -93,20 +98,6 @@ def _info(answer: Recommendation) -> recommender_pb2.AnswerInfo:
     return recommender_pb2.AnswerInfo(
         snapshot_id=answer.snapshot_id, path=_PATHS[answer.path], model_age_ms=answer.age_ms
     )
-
-
-def _feature(where: str, value: events_pb2.FeatureValue) -> FeatureValue:
-    match value.WhichOneof("kind"):
-        case "text":
-            return value.text
-        case "number":
-            return value.number
-        case "texts":
-            return tuple(value.texts.values)
-        case "vector":
-            return tuple(value.vector.values)
-        case _:
-            raise InvalidRequestError(where, "expected text, number, texts or vector, got none")
 
 
 def _check_finite(where: str, features: Features) -> None:

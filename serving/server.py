@@ -172,16 +172,10 @@ def _add_services(server: grpc.Server, services: Services, clock: Clock) -> None
     """Add our services; generated code has no types."""
     answers = services.recommender
     events = EventsServicer(services.publisher, clock)
-    events_pb2_grpc.add_EventsServicer_to_server(events, server)  # type: ignore[no-untyped-call]
-    recommender_pb2_grpc.add_RecommenderServicer_to_server(  # type: ignore[no-untyped-call]
-        RecommenderServicer(answers), server
-    )
-    retrieval_pb2_grpc.add_RetrievalServicer_to_server(  # type: ignore[no-untyped-call]
-        RetrievalServicer(answers), server
-    )
-    ranking_pb2_grpc.add_RankingServicer_to_server(  # type: ignore[no-untyped-call]
-        RankingServicer(answers), server
-    )
+    events_pb2_grpc.add_EventsServicer_to_server(events, server)
+    recommender_pb2_grpc.add_RecommenderServicer_to_server(RecommenderServicer(answers), server)
+    retrieval_pb2_grpc.add_RetrievalServicer_to_server(RetrievalServicer(answers), server)
+    ranking_pb2_grpc.add_RankingServicer_to_server(RankingServicer(answers), server)
 
 
 def _add_health(server: grpc.Server, slot: LiveModelSlot) -> health.HealthServicer:

@@ -190,10 +190,15 @@ def _features(where: str, wire: Mapping[str, events_pb2.FeatureValue]) -> dict[s
     if not wire:
         return {}
     # Protobuf hands a map over in an order that changes from process to process; a replay must not.
-    return {name: _feature(where, name, wire[name]) for name in sorted(wire)}
+    return {name: feature_from_message(f"{where}[{name!r}]", wire[name]) for name in sorted(wire)}
 
 
-def _feature(where: str, name: str, value: events_pb2.FeatureValue) -> FeatureValue:
+def feature_from_message(where: str, value: events_pb2.FeatureValue) -> FeatureValue:
+    """Return the value of one feature.
+
+    Raises:
+        DecodeError: it has no kind; the reason begins with `where`.
+    """
     match value.WhichOneof("kind"):
         case "text":
             return value.text
@@ -204,9 +209,7 @@ def _feature(where: str, name: str, value: events_pb2.FeatureValue) -> FeatureVa
         case "vector":
             return tuple(value.vector.values)
         case _:
-            raise DecodeError(
-                f"{where}[{name!r}]: expected text, number, texts or vector, got none"
-            )
+            raise DecodeError(f"{where}: expected text, number, texts or vector, got none")
 
 
 def _fill_impression(body: events_pb2.Impression, event: Impression) -> None:
