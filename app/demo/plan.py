@@ -14,12 +14,15 @@ class DemoPlan:
 
     Attributes:
         seconds: how long users come; their taste changes half-way.
-        lists_per_second: lists asked for per second, all users together.
+        lists_per_second: lists shown per second, all users together.
+        explored: share of the lists that a random policy shows instead of the server, so that
+            quality is measured on more than what the models already like.
         list_size: items per list.
     """
 
     seconds: int = 100
-    lists_per_second: float = 30.0
+    lists_per_second: float = 40.0
+    explored: float = 0.5
     list_size: int = 10
     seed: int = 7
 
@@ -35,12 +38,14 @@ class DemoPlan:
             seed=self.seed,
             start_ms=start_ms,
             duration_ms=self.seconds * 1_000,
-            population=Population(num_users=400, num_items=500, newcomer_users=0.1),
+            population=Population(num_users=600, num_items=1_500, newcomer_users=0.1),
             traffic=Traffic(
                 list_size=self.list_size,
                 feedback_delay_ms=300,
                 max_feedback_delay_ms=1_500,
-                visitors=60,
+                # Drawn per minute: so many that everyone is there all the time, and nothing but taste
+                # changes half-way.
+                visitors=5_000,
             ),
             changes=(TasteChange(at=0.5),),
         )
@@ -51,6 +56,7 @@ FAST_LABELS = (
     "joiner.attribution_window_ms=2000",
     "watermark.allowed_lateness_ms=200",
     "batcher.linger_ms=500",
+    "batcher.max_examples=64",
     "checkpoint.every_s=3",
     # Counters and memory forget within the demo's life, as they do within days in a real one.
     "ranking.counters.half_life_ms=20000",

@@ -6,6 +6,7 @@ import heapq
 import json
 import logging
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from app.demo.plan import DemoPlan
 from domain.clock import Clock, SystemClock
-from domain.events import Event, Feedback
+from domain.events import Event, Feedback, Impression, ShownItem
 from protos.headrace.v1 import (
     events_pb2,
     events_pb2_grpc,
@@ -99,7 +100,8 @@ class UserCrowd:
                 catalog_ms = now_ms
                 while next_ms <= now_ms:
                     (user_id,) = self._world.users_at(int(next_ms))
-                    pool.submit(self._visit, user_id)
+                    explores = self._rng.random() < self._plan.explored
+                    pool.submit(self._explore if explores else self._visit, user_id)
                     next_ms += interval_ms
                 self._publish_due(now_ms)
                 self._clock.sleep(_TICK_S)
@@ -127,14 +129,40 @@ class UserCrowd:
             self.report.lists += 1
             self.report.latencies_ms.append(elapsed_ms)
             self.report.paths[path] = self.report.paths.get(path, 0) + 1
+        self._act(user_id, item_ids, shown_ms, answer.impression_id or None)
+
+    def _explore(self, user_id: str) -> None:
+        """Show a list drawn at random from the catalog, as a small share of any traffic should."""
+        self._announce(user_id)
+        now_ms = self._clock.now_ms()
+        catalog = self._world.available_items(now_ms)
+        rng = np.random.default_rng([self._plan.seed, 2, now_ms])
+        chosen = rng.choice(len(catalog), self._plan.list_size, replace=False)
+        item_ids = [catalog[index] for index in chosen.tolist()]
+        impression = Impression(
+            event_id=f"random-{uuid.uuid4()}",
+            time_ms=now_ms,
+            user_id=user_id,
+            items=tuple(
+                ShownItem(item_id=item_id, position=position)
+                for position, item_id in enumerate(item_ids)
+            ),
+        )
+        self._later(now_ms, impression)
+        self._act(user_id, item_ids, now_ms, impression.event_id)
+
+    def _act(
+        self, user_id: str, item_ids: list[str], shown_ms: int, impression_id: str | None
+    ) -> None:
+        """Plan what the user will do with a list."""
         for action in self._world.respond(user_id, item_ids, shown_ms):
             feedback = Feedback(
-                event_id=f"{answer.impression_id}-{action.item_id}-{action.kind}",
+                event_id=f"{impression_id}-{action.item_id}-{action.kind}",
                 time_ms=shown_ms + action.delay_ms,
                 user_id=user_id,
                 item_id=action.item_id,
                 kind=action.kind,
-                impression_id=answer.impression_id or None,
+                impression_id=impression_id,
             )
             self._later(feedback.time_ms, feedback)
 
