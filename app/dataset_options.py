@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -94,21 +94,43 @@ def open_chosen(
     from replay.scenarios import SCENARIOS
     from replay.simulator import SimulatedDataset
 
-    if name in SCENARIOS:
-        scenario = SCENARIOS[name]
-        return SimulatedDataset(scenario if limit is None else scenario.resized(limit))
-    if name not in DATASETS:
+    if name not in DATASETS and name not in SCENARIOS:
         names = [*DATASETS, *SCENARIOS]
         close = get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
         raise DatasetError(f"no dataset {name!r}; {hint}")
+    given = {key: value for key, value in named.items() if value}
+    if name != "events" and (given or columns is not None):
+        raise ConfigError(f"flags that name columns are for --dataset events, got {name}")
+    if name in SCENARIOS:
+        if path is not None or positive_at is not None:
+            raise ConfigError(
+                f"--path and --positive-at: {name} is simulated and has no use for it"
+            )
+        scenario = SCENARIOS[name]
+        return SimulatedDataset(scenario if limit is None else scenario.resized(limit))
     if path is None:
         raise ConfigError(f"--path: where is {name}? A folder or file is needed")
     raw = {} if columns is None else read_toml(columns, f"--columns {columns}")
-    raw |= {key: value for key, value in named.items() if value}
-    options = DatasetOptions(
-        limit=limit,
-        positive_at=positive_at,
-        columns=columns_from_mapping(raw) if raw else None,
-    )
-    return open_dataset(name, path, options)
+    raw |= given
+    try:
+        options = DatasetOptions(
+            limit=limit,
+            positive_at=positive_at,
+            columns=columns_from_mapping(raw) if raw else None,
+        )
+        return open_dataset(name, path, options)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_flag_for(str(error), named)}") from error
+
+
+def _flag_for(message: str, named: Collection[str]) -> str:
+    """Return which flag sets the key that a message begins with, as the message's end."""
+    key = message.split()[0].rstrip(":")
+    section, _, name = key.partition(".")
+    flag = name.replace("_", "-")
+    if key == "dataset.columns":
+        return " (--user-column, --item-column and --time-column, or --columns)"
+    if section == "columns" and name in named:
+        return f" (--{flag})" if name == "time_unit" else f" (--{flag}-column)"
+    return f" (--{flag})" if key in ("dataset.limit", "dataset.positive_at") else ""

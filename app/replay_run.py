@@ -62,6 +62,8 @@ def run_replay(settings: Settings, dataset: Dataset, console: Console) -> Replay
     loop = build_loop(settings, dataset.schema, learners, Metrics(), (prequential,))
     with _progress(console, dataset.num_events_hint) as progress:
         counts = replay_events(dataset.events(), loop, progress)
+    if counts.first_dead_letter:
+        console.print(f"First dead letter: {counts.first_dead_letter}", soft_wrap=True)
     seconds = clock.stopwatch_s() - started_s
     report = {
         **_what_was_replayed(dataset, loop, counts, settings),
