@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event as StopSignal
 
@@ -38,6 +39,9 @@ class TrainerConfig:
 
 
 _LONGEST_RETRY_S = 10.0
+# Who ends a trainer waits 30 s before killing it: a third of that for what the log holds already,
+# the rest for the last snapshot.
+_DRAIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,9 @@ class Trainer:
         1. Read records from the positions on; wait and try again while the log is unavailable.
         2. Lead each through the loop; what is no event, or contradicts itself, becomes a dead
            letter and the loop goes on.
-        3. Checkpoint when it is time, and once more at the end.
+        3. Checkpoint when it is time.
+        4. When told to stop: learn what the log holds already, as far as ten seconds go, so that
+           what was taken in is in the last snapshot; checkpoint once more.
 
         A crash anywhere loses nothing: a restart begins at the last snapshot's positions with the
         last snapshot's state, and events between there and the crash are led through again.
@@ -80,7 +86,7 @@ class Trainer:
         while not stop.is_set():
             try:
                 records = self._read()
-                self._learn(records, stop)
+                self._learn(records, give_up=stop.is_set)
                 self._report_lag()
             except LogUnavailableError as error:
                 parts.metrics.stream.log_failures.inc()
@@ -93,7 +99,24 @@ class Trainer:
                 self._checkpoint()
             if until_end and not records:
                 break
+        self._drain()
         self._checkpoint()
+
+    def _drain(self) -> None:
+        clock, log = self._parts.clock, self._parts.log
+        deadline_s = clock.stopwatch_s() + _DRAIN_S
+
+        def time_is_up() -> bool:
+            return clock.stopwatch_s() >= deadline_s
+
+        try:
+            ends = log.end_positions()
+            records = self._read()
+            while records and not time_is_up():
+                self._learn(records, give_up=time_is_up)
+                records = self._read() if _is_before(self._positions, ends) else []
+        except LogUnavailableError as error:
+            logger.warning("log unavailable while stopping", extra={"error": str(error)})
 
     def _read(self) -> list[Record]:
         return self._parts.log.read(
@@ -102,9 +125,9 @@ class Trainer:
             timeout_s=self._config.poll_timeout_s,
         )
 
-    def _learn(self, records: list[Record], stop: StopSignal) -> None:
+    def _learn(self, records: list[Record], give_up: Callable[[], bool]) -> None:
         for record in records:
-            if stop.is_set():
+            if give_up():
                 return
             self._lead(record)
             # One by one: if setting a record aside fails, reading goes on at exactly that record.
@@ -154,3 +177,7 @@ class Trainer:
             logger.error("snapshot not published", extra={"error": str(error)})
         else:
             logger.info("snapshot published", extra={"snapshot": snapshot_id})
+
+
+def _is_before(positions: Positions, ends: Positions) -> bool:
+    return any(positions.get(partition, 0) < end for partition, end in ends.items())

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from app.settings import Settings
 from app.trainer_wiring import TrainerPlace, build_trainer
+from domain.clock import Clock
 from domain.errors import LogUnavailableError, SnapshotError
 from domain.event_log import Positions
 from domain.features import FeatureSchema
@@ -130,6 +131,7 @@ class Workshop:
         before_publish: Callable[[], None] = nothing,
         after_publish: Callable[[], None] = nothing,
         observers: Sequence[LoopObserver] = (),
+        clock: Clock | None = None,
     ) -> Trainer:
         """A new process: a loop that has seen nothing, and a trainer that goes on from the disk."""
         self._writer.close()  # the process before is gone, and its lock with it
@@ -141,7 +143,7 @@ class Workshop:
         place = TrainerPlace(
             log=log or self.log,
             store=cast(LocalSnapshotStore, store),
-            clock=TickingClock(),
+            clock=clock or TickingClock(),
             metrics=self._metrics,
         )
         return build_trainer(self.settings, self.loop, place)

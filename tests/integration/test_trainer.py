@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from domain.errors import ConfigError, LogPositionError, SnapshotError
+from domain.clock import ManualClock
+from domain.errors import ConfigError, LogPositionError, LogUnavailableError, SnapshotError
 from domain.events import Event, Feedback, Impression, ItemUpdate, event_key
 from domain.state import State, state_hash
 from stream.checkpoint import states_of
@@ -22,6 +23,7 @@ from tests.loop_worlds import hashes_of, lead, make_loop, tiny_settings, tiny_wo
 from tests.trainer_worlds import (
     Crash,
     FaultyLog,
+    TickingClock,
     Workshop,
     disk_full,
     on_calls,
@@ -108,19 +110,48 @@ def test_every_snapshot_holds_the_effect_of_exactly_the_records_before_its_posit
         assert {name: state_hash(state) for name, state in states.items()} == hashes_of(loop)
 
 
-def test_trainer_that_is_told_to_stop_publishes_where_it_stands_and_goes_on_there(
+def test_trainer_that_is_told_to_stop_learns_what_the_log_holds_already(
     workshop: Workshop, expected: dict[str, str]
 ) -> None:
     stop, watcher = StopSignal(), Trace()
     watcher.when_asked = lambda demand: stop.set() if demand.ordinal == 20 else None
-    trainer = workshop.trainer(observers=(watcher,))
-    trainer.run(stop, until_end=True)
+    trainer = workshop.trainer(observers=(watcher,), clock=ManualClock())
+    trainer.run(stop)
+    end = workshop.log.end_positions()
+    assert trainer.positions == workshop.store().load("current").manifest.positions == end
+    assert _learners_of(hashes_of(workshop.loop)) == _learners_of(expected)
+
+
+def test_trainer_whose_time_to_stop_is_up_publishes_where_it_stands_and_goes_on_there(
+    workshop: Workshop, expected: dict[str, str]
+) -> None:
+    stop, watcher = StopSignal(), Trace()
+    watcher.when_asked = lambda demand: stop.set() if demand.ordinal == 20 else None
+    trainer = workshop.trainer(observers=(watcher,), clock=TickingClock())
+    trainer.run(stop)
     place = trainer.positions[PARTITION]
     assert 0 < place < workshop.log.end_positions()[PARTITION]
-    assert place == workshop.loop.counts.events  # not even the records already read
+    assert place == workshop.loop.counts.events  # not all of the records already read
     assert workshop.store().load("current").manifest.positions == {PARTITION: place}
     workshop.run_to_end()
     assert _learners_of(hashes_of(workshop.loop)) == _learners_of(expected)
+
+
+def test_trainer_that_is_told_to_stop_while_the_log_is_away_publishes_where_it_stands(
+    workshop: Workshop,
+) -> None:
+    stop, watcher = StopSignal(), Trace()
+    watcher.when_asked = lambda demand: stop.set() if demand.ordinal == 20 else None
+    log = FaultyLog(workshop.log, end_positions=lambda: _away_after(stop))
+    trainer = workshop.trainer(observers=(watcher,), log=log)
+    trainer.run(stop)
+    assert workshop.store().load("current").manifest.positions == trainer.positions
+    assert 0 < trainer.positions[PARTITION] < workshop.log.end_positions()[PARTITION]
+
+
+def _away_after(stop: StopSignal) -> None:
+    if stop.is_set():
+        raise LogUnavailableError("the log is away")
 
 
 # What it sets aside
