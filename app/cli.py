@@ -60,7 +60,7 @@ def main() -> None:
     torch is loaded, which commands do when they run.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    sys.exit(run_to_exit_code(lambda: app(standalone_mode=False)))
+    sys.exit(run_to_exit_code(lambda: app(prog_name="headrace", standalone_mode=False)))
 
 
 if __name__ == "__main__":

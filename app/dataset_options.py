@@ -68,7 +68,7 @@ ColumnsOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--columns",
-        help="TOML file with the same names (user, item, time, ...).",
+        help="TOML file that names them: user, item, time, time_unit, ...; see docs/events.md.",
         metavar="FILE",
         rich_help_panel=_COLUMNS,
     ),
@@ -130,7 +130,7 @@ def _flag_for(message: str, named: Collection[str]) -> str:
     section, _, name = key.partition(".")
     flag = name.replace("_", "-")
     if key == "dataset.columns":
-        return " (--user-column, --item-column and --time-column, or --columns)"
+        return " (--columns FILE)"
     if section == "columns" and name in named:
         return f" (--{flag})" if name == "time_unit" else f" (--{flag}-column)"
     return f" (--{flag})" if key in ("dataset.limit", "dataset.positive_at") else ""

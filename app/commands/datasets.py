@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from app.dataset_options import LimitOption, PathOption, PositiveAtOption, open_chosen
+from app.dataset_options import (
+    ColumnsOption,
+    LimitOption,
+    PathOption,
+    PositiveAtOption,
+    open_chosen,
+)
 
 app = typer.Typer(help="Turn public data sets into event logs.", no_args_is_help=True)
 
@@ -42,6 +48,7 @@ def prepare(
     path: PathOption = None,
     limit: LimitOption = None,
     positive_at: PositiveAtOption = None,
+    columns: ColumnsOption = None,
 ) -> None:
     """Write a data set as a recorded event log, and its schema beside it.
 
@@ -52,5 +59,7 @@ def prepare(
     """
     from app.publish_run import prepare_dataset
 
-    dataset = open_chosen(name, path, limit=limit, positive_at=positive_at, columns=None, named={})
+    dataset = open_chosen(
+        name, path, limit=limit, positive_at=positive_at, columns=columns, named={}
+    )
     prepare_dataset(dataset, out)

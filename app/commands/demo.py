@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from app.dataset_options import LimitOption
+from app.dataset_options import ColumnsOption, LimitOption, open_chosen
+from domain.errors import ConfigError
 
 
 def demo(
@@ -16,7 +17,8 @@ def demo(
         typer.Option("--dataset", help="Stream real impressions instead.", metavar="NAME"),
     ] = None,
     path: Annotated[
-        Path | None, typer.Option("--path", help="Folder of the dataset.", metavar="DIR")
+        Path | None,
+        typer.Option("--path", help="Folder or file of the dataset.", metavar="PATH"),
     ] = None,
     limit: LimitOption = None,
     seconds: Annotated[
@@ -29,6 +31,7 @@ def demo(
         Path | None,
         typer.Option("--keep", help="Keep log, snapshots and results there.", metavar="DIR"),
     ] = None,
+    columns: ColumnsOption = None,
 ) -> None:
     """Stream a world with a change of taste through everything and print what happened.
 
@@ -44,16 +47,17 @@ def demo(
 
     console = Console()
     if dataset is None:
+        if path is not None or limit is not None or columns is not None:
+            raise ConfigError("--path, --limit and --columns: of use only together with --dataset")
         from app.demo.plan import DemoPlan
         from app.demo.run import run_demo
 
         run_demo(DemoPlan(seconds=seconds, seed=seed), keep, console)
         return
-    from app.dataset_options import open_chosen
     from app.demo.recorded import DEFAULT_LIMIT, run_recorded_demo
 
     chosen = open_chosen(
-        dataset, path, limit=limit or DEFAULT_LIMIT, positive_at=None, columns=None, named={}
+        dataset, path, limit=limit or DEFAULT_LIMIT, positive_at=None, columns=columns, named={}
     )
     run_recorded_demo(chosen, keep, console)
 

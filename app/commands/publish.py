@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.dataset_options import (
+    ColumnsOption,
     DatasetOption,
     LimitOption,
     PathOption,
@@ -17,6 +18,7 @@ def publish(
     path: PathOption = None,
     limit: LimitOption = None,
     positive_at: PositiveAtOption = None,
+    columns: ColumnsOption = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     log: LogOption = None,
@@ -35,6 +37,6 @@ def publish(
 
     settings = settings_from(config, set_, data_dir=data_dir, log=log)
     chosen = open_chosen(
-        dataset, path, limit=limit, positive_at=positive_at, columns=None, named={}
+        dataset, path, limit=limit, positive_at=positive_at, columns=columns, named={}
     )
     publish_dataset(settings, chosen)
