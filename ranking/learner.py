@@ -214,7 +214,7 @@ class RankingModel:
 
     def _predict_chunk(self, captured: Sequence[CapturedRequest]) -> list[RankingScores]:
         batch = collate(captured)
-        with torch.no_grad():
+        with torch.inference_mode():
             out = self._forward(batch, self._rows(batch))
         logits = out.logits_MH.cpu().numpy()
         hidden = out.hidden_MD.cpu().numpy()

@@ -130,9 +130,11 @@ class RankingNet(nn.Module):
             num_weights = layout.num_fields + int(self.history is not None)
             self.adapter = StateAwareAdapter(signals, num_weights, config.adaf2m2.scale)
         widths = (inputs, *config.hidden)
-        self.layers = nn.ModuleList(
-            _linear(before, after, generator) for before, after in pairwise(widths)
-        )
+        layers = [_linear(before, after, generator) for before, after in pairwise(widths)]
+        self.layers = nn.ModuleList(layers)
+        if self.history is not None:
+            # What the history says comes in as it proves useful, not as noise from the start.
+            nn.init.zeros_(layers[0].weight.data[:, -config.fuxi.width :])
         self.heads = _linear(config.hidden[-1], config.num_heads, generator)
 
     def forward(

@@ -7,7 +7,14 @@ import math
 import pytest
 import torch
 
-from ranking.fuxi import FuxiBlock, FuxiConfig, FuxiEncoder, history_maps, time_bucket
+from ranking.fuxi import (
+    FuxiBlock,
+    FuxiConfig,
+    FuxiEncoder,
+    buckets_between,
+    history_maps,
+    time_bucket,
+)
 
 TIMES_S = [100.0, 160.0, 3760.0, 90160.0]
 GOLDEN_BUCKETS = [[13, 0, 27, 37], [27, 27, 0, 37], [37, 37, 37, 0]]
@@ -65,17 +72,19 @@ def test_time_bucket_matches_published_values(gap_s: float, bucket: int) -> None
 
 def test_history_maps_give_golden_buckets_and_distances() -> None:
     ages_s = TIMES_S[3] - torch.tensor([TIMES_S[:3]])
-    maps = history_maps(ages_s, torch.tensor([3]))
-    assert maps.between_BTT[0].tolist() == [row[:3] for row in GOLDEN_BUCKETS]
+    lengths = torch.tensor([3])
+    between = buckets_between(ages_s, lengths)
+    assert between[0].tolist() == [row[:3] for row in GOLDEN_BUCKETS]
+    maps = history_maps(ages_s, lengths)
     assert maps.distance_BT.tolist() == [[3, 2, 1]]
     assert maps.valid_BT.tolist() == [[True, True, True]]
 
 
 def test_block_reproduces_golden_row() -> None:
     ages_s = TIMES_S[3] - torch.tensor([TIMES_S[:3]])
-    maps = history_maps(ages_s, torch.tensor([3]))
+    between = buckets_between(ages_s, torch.tensor([3]))
     with torch.no_grad():
-        out = golden_block()(golden_history(), maps.between_BTT)
+        out = golden_block()(golden_history(), between)
     assert out[0, 2].tolist() == pytest.approx(GOLDEN_ROW_2, abs=2e-6)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -139,8 +141,13 @@ def test_gradients_reach_every_parameter() -> None:
 
 @pytest.mark.parametrize(
     ("values", "key"),
-    [({"blocks": -1}, "blocks"), ({"width": 0}, "width"), ({"heads": 0}, "heads")],
+    [
+        ({"blocks": -1}, "blocks"),
+        ({"width": 0}, "width"),
+        ({"heads": 0}, "heads"),
+        ({"initial_std": 0.0}, "initial_std"),
+    ],
 )
-def test_config_names_the_key_when_out_of_range(values: dict[str, int], key: str) -> None:
+def test_config_names_the_key_when_out_of_range(values: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^ranking\.fuxi\.{key} "):
         FuxiConfig(**values)

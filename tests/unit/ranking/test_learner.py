@@ -97,7 +97,7 @@ def test_history_decides_when_nothing_else_can() -> None:
     def history(item: int) -> History:
         return History((f"i{item}",), np.array([-60_000]), np.array([1]))
 
-    for step in range(300):
+    for step in range(120):
         batch = []
         for k in range(16):
             last, items = int(rng.integers(SIZE)), rng.permutation(SIZE)[:3].tolist()

@@ -44,7 +44,7 @@ def batch(*features: dict[str, Any], history: History | None = None) -> Batch:
     return collate([encoder.capture(request, counters)])
 
 
-def network(**adaf2m2: Any) -> RankingNet:
+def new_network(**adaf2m2: Any) -> RankingNet:
     encoder = FeatureEncoder(SCHEMA, layout(), EncoderConfig(max_values=3))
     num_floats, flagged = encoder.num_floats(counter_width=3)
     config = NetConfig(
@@ -60,6 +60,15 @@ def network(**adaf2m2: Any) -> RankingNet:
         adaf2m2=AdaF2M2Config(**adaf2m2),
     )
     return RankingNet(config, torch.Generator().manual_seed(0))
+
+
+def network(**adaf2m2: Any) -> RankingNet:
+    """Return a network in which every input counts, as after some learning."""
+    net = new_network(**adaf2m2)
+    first = net.layers[0]
+    assert isinstance(first, torch.nn.Linear)
+    torch.nn.init.normal_(first.weight, generator=torch.Generator().manual_seed(1))
+    return net
 
 
 def rows_of(made: Batch, seed: int = 0) -> torch.Tensor:
@@ -128,6 +137,18 @@ def test_history_outcomes_matter() -> None:
         return run(made, rows_of(made)).logits_MH
 
     assert not torch.equal(scored(0), scored(1))
+
+
+def test_history_has_no_say_before_learning_but_gets_a_gradient() -> None:
+    net = new_network()
+    made = batch({}, history=History(("i7",), np.array([-1_000]), np.array([1])))
+    given = net_input(made, np.nan_to_num(made.floats_MW), 1, torch.device("cpu"))
+    net(rows_of(made), given).logits_MH.sum().backward()
+    first = net.layers[0]
+    assert isinstance(first, torch.nn.Linear)
+    assert not first.weight[:, -8:].any()
+    assert first.weight.grad is not None
+    assert first.weight.grad[:, -8:].any()
 
 
 def test_masked_copies_are_scored_only_when_learning() -> None:
