@@ -226,7 +226,9 @@ class World:
 
     def _draw_visitors(self, minute: int) -> NDArray[np.int64]:
         rng = self.generator(_VISITORS, 0, minute)
-        times = np.full(self.scenario.traffic.visitors, max(minute * _MINUTE_MS, 0))
+        # A scenario may begin within a minute; nobody has come before it does.
+        begins_ms = max(minute * _MINUTE_MS, self.scenario.start_ms)
+        times = np.full(self.scenario.traffic.visitors, begins_ms)
         return np.unique(self.draw_users(rng, times))
 
     def _item_update(self, index: int, time_ms: int, leaving: bool) -> ItemUpdate:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from domain.errors import InvalidRequestError
-from replay.scenarios import Population, Scenario, TasteChange, Traffic
+from replay.scenarios import SCENARIOS, Population, Scenario, TasteChange, Traffic
 from replay.world import World
 
 HOUR_MS = 3_600_000
@@ -160,6 +160,13 @@ def test_users_at_are_different_users_who_have_arrived() -> None:
         arrives = {user: world.arrives_ms[int(user[1:])] for user in users}
         assert all(arrives_ms <= minute_end_ms for arrives_ms in arrives.values())
     assert len(world.users_at(early, 60)) < len(world.users_at(late, 60))
+
+
+def test_users_at_are_many_in_a_first_minute_that_is_cut_short() -> None:
+    scenario = replace(SCENARIOS["stationary"], start_ms=1_704_067_200_000 + 40_000)
+    world = World(scenario)
+    users = {world.users_at(scenario.start_ms + 10 * step)[0] for step in range(200)}
+    assert len(users) > 10
 
 
 def test_users_at_come_again_within_the_minute() -> None:
