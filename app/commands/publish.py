@@ -30,8 +30,8 @@ def publish(
     The data set's schema goes into the data folder, as a file for --config.
 
     Examples:
-    - `headrace publish --dataset kuairand-pure --path DIR --data-dir headrace-data`
-    - `headrace publish --dataset movielens --path DIR --log kafka://localhost:9092`
+    - `headrace publish --dataset kuairand-pure --path DIR --data-dir data`
+    - `headrace publish --dataset abrupt --log kafka://localhost:9092`
     """
     from app.publish_run import publish_dataset
 

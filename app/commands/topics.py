@@ -21,7 +21,7 @@ def create(log: LogOption = None, config: ConfigOption = None, set_: SetOption =
     Counts of partitions and replicas are settings: kafka.num_partitions, kafka.replication_factor.
 
     Examples:
-    - `headrace topics create --log kafka://localhost:9092 --set kafka.num_partitions=8`
+    - `headrace topics create --log kafka://localhost:9092`
     """
     from app.kafka_topics import create_topics
 

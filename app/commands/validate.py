@@ -21,7 +21,7 @@ def validate(
 
     Examples:
     - `headrace validate --data-dir headrace-data`
-    - `headrace validate --log file:///data/events.parquet --config events.schema.toml`
+    - `headrace validate --log file:///data/log.parquet --config log.schema.toml`
     """
     from app.validate_run import validate_log
 
