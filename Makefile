@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # faiss-gpu where an NVIDIA driver answers, faiss-cpu everywhere else; choose by hand with FAISS=cpu|gpu
 FAISS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: help install demo test check kafka format protos clean
+.PHONY: help install demo test check bench kafka format protos clean
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -28,6 +28,9 @@ check: install ## ruff, ruff format and mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: install ## every benchmark, on its small size
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
 
 kafka: install ## a real Kafka broker on 127.0.0.1:9092 (needs Java 17 and Maven), until Ctrl-C
 	$(BIN)/python deploy/kafka/broker.py --port 9092 --data kafka-data

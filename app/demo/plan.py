@@ -43,8 +43,7 @@ class DemoPlan:
                 list_size=self.list_size,
                 feedback_delay_ms=300,
                 max_feedback_delay_ms=1_500,
-                # Drawn per minute: so many that everyone is there all the time, and nothing but taste
-                # changes half-way.
+                # So many that everyone is there all the time: nothing but taste changes half-way.
                 visitors=5_000,
             ),
             changes=(TasteChange(at=0.5),),

@@ -22,6 +22,9 @@ def print_demo_report(report: dict[str, Any], console: Console, moment: str = "t
     """Print events, quality before and after a moment, latency and freshness."""
     comparison, users = report["comparison"], report["users"]
     console.print(_quality_table(comparison, moment))
+    console.print(f"AUC over time, from .5 or less ({_BARS[0]}) to .8 ({_BARS[-1]}); | is {moment}")
+    for line in _curves(comparison):
+        console.print(line, highlight=False)
     if moment == "the change":
         for line in _sentences(comparison):
             console.print(line)
@@ -45,11 +48,21 @@ def _quality_table(comparison: dict[str, Any], moment: str) -> Table:
     table.add_column("model")
     for name in parts:
         table.add_column(f"{name}\nAUC / NE", justify="right")
-    table.add_column("AUC over time")
     for variant, label in _NAMES.items():
         numbers = [_auc_ne(_pooled(windows, variant)) for windows in parts.values()]
-        table.add_row(label, *numbers, _sparkline(comparison["curve"], variant))
+        table.add_row(label, *numbers)
     return table
+
+
+def _curves(comparison: dict[str, Any]) -> list[str]:
+    """Return a line per variant: a bar per window, the moment marked by a stroke."""
+    before = [one for one in comparison["curve"] if one["from_ms"] < comparison["freeze_at_ms"]]
+    after = comparison["curve"][len(before) :]
+    width = max(len(label) for label in _NAMES.values())
+    return [
+        f"{label:{width}}  {_sparkline(before, variant)}|{_sparkline(after, variant)}"
+        for variant, label in _NAMES.items()
+    ]
 
 
 _Windows: TypeAlias = list[dict[str, Any]]
