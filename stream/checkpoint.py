@@ -64,11 +64,19 @@ class Checkpointer:
         self._config = config
         self._clock = clock
         self._metrics = metrics
-        self._last_s = clock.stopwatch_s()
+        self._tried_s = self._published_s = clock.stopwatch_s()
+
+    @property
+    def age_s(self) -> float:
+        """Return the processing time since the last snapshot was published."""
+        return self._clock.stopwatch_s() - self._published_s
 
     def due(self) -> bool:
-        """Return whether it is time for the next checkpoint."""
-        return self._clock.stopwatch_s() - self._last_s >= self._config.every_s
+        """Return whether it is time for the next checkpoint.
+
+        One that failed counts too: a full disk is not tried again before the next time has come.
+        """
+        return self._clock.stopwatch_s() - self._tried_s >= self._config.every_s
 
     def checkpoint(self, positions: Positions) -> str:
         """Make progress durable and return the snapshot's id.
@@ -81,9 +89,7 @@ class Checkpointer:
         harmless: a restart seeks to the positions in the newest snapshot; the log's own commit
         only feeds the lag panel. Committing first could lose events.
         """
-        started_s = self._clock.stopwatch_s()
-        # Also when it fails: a full disk is not tried again before the next time has come.
-        self._last_s = started_s
+        started_s = self._tried_s = self._clock.stopwatch_s()
         parts, counts = self._loop.parts, self._loop.counts
         snapshot_id = self._targets.store.publish(
             states_of(self._loop),
@@ -98,9 +104,9 @@ class Checkpointer:
         except LogUnavailableError as error:
             # The snapshot is published and holds the positions; only the lag panel is behind.
             logger.warning("positions not committed", extra={"error": str(error)})
-        self._last_s = self._clock.stopwatch_s()
+        self._tried_s = self._published_s = self._clock.stopwatch_s()
         self._metrics.snapshot.observe_publish(
-            seconds=self._last_s - started_s,
+            seconds=self._published_s - started_s,
             size_bytes=self._targets.store.size_bytes(snapshot_id),
             step=counts.steps,
         )

@@ -62,6 +62,7 @@ class Trainer:
         self._parts = parts
         self._config = config
         self._positions = dict(positions)
+        self._published = dict(positions)
 
     @property
     def positions(self) -> Positions:
@@ -74,7 +75,7 @@ class Trainer:
         1. Read records from the positions on; wait and try again while the log is unavailable.
         2. Lead each through the loop; what is no event, or contradicts itself, becomes a dead
            letter and the loop goes on.
-        3. Checkpoint when it is time.
+        3. Checkpoint when it is time and there is something new.
         4. When told to stop: learn what the log holds already, as far as ten seconds go, so that
            what was taken in is in the last snapshot; checkpoint once more.
 
@@ -95,6 +96,7 @@ class Trainer:
                 retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
                 continue
             retry_s = self._config.retry_s
+            self._report_age()
             if parts.checkpointer.due():
                 self._checkpoint()
             if until_end and not records:
@@ -168,14 +170,26 @@ class Trainer:
                 max(lag, 0)
             )
 
+    def _report_age(self) -> None:
+        """Say how far back a crash now would throw us; not at all when nothing came since."""
+        is_new = self._positions != self._published
+        age_s = self._parts.checkpointer.age_s if is_new else 0.0
+        self._parts.metrics.snapshot.age_seconds.set(age_s)
+
     def _checkpoint(self) -> None:
-        """Publish a snapshot; a full disk costs this snapshot, not what was learned."""
+        """Publish a snapshot; a full disk costs this snapshot, not what was learned.
+
+        In a silence there is nothing to publish, and a snapshot that somebody rolled back to stays.
+        """
+        if self._positions == self._published:
+            return
         try:
             snapshot_id = self._parts.checkpointer.checkpoint(self._positions)
         except SnapshotError as error:
             self._parts.metrics.snapshot.publish_failures.inc()
             logger.error("snapshot not published", extra={"error": str(error)})
         else:
+            self._published = dict(self._positions)
             logger.info("snapshot published", extra={"snapshot": snapshot_id})
 
 

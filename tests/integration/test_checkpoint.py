@@ -146,6 +146,18 @@ def test_checkpoint_is_due_when_its_time_has_come_whether_the_last_one_worked_or
     assert not checkpointer.due()
 
 
+def test_age_is_counted_from_what_was_published_not_from_what_was_tried(
+    checkpointer: Checkpointer, journal: Journal, clock: ManualClock
+) -> None:
+    checkpointer.checkpoint(POSITIONS)
+    clock.sleep(30.0)
+    journal.disk_is_full = True
+    with pytest.raises(SnapshotError):
+        checkpointer.checkpoint(POSITIONS)
+    clock.sleep(5.0)
+    assert checkpointer.age_s == pytest.approx(35.0)
+
+
 def test_checkpoint_reports_its_size_and_step(
     checkpointer: Checkpointer, metrics: Metrics, loop: TrainLoop
 ) -> None:

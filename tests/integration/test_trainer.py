@@ -302,6 +302,28 @@ def test_full_disk_is_not_tried_again_at_every_read(workshop: Workshop) -> None:
     assert len(tries) == 2  # the first, and the one at the end
 
 
+def test_trainer_publishes_nothing_while_nothing_comes(workshop: Workshop) -> None:
+    workshop.run_to_end()
+    older, newest = workshop.store().ids()[-2:]
+    assert workshop.store().rollback() == older
+    again = workshop.trainer()  # from where the operator put it back
+    again.run(StopSignal(), until_end=True)
+    assert workshop.store().current_id() == newest
+    idle = workshop.trainer()
+    workshop.store().rollback()
+    idle.run(StopSignal(), until_end=True)
+    assert workshop.published == []
+    assert workshop.store().current_id() == older
+
+
+def test_age_of_the_snapshot_is_what_a_crash_would_cost(workshop: Workshop) -> None:
+    trainer = workshop.trainer(before_publish=disk_full(*range(2, 100)))
+    trainer.run(StopSignal(), until_end=True)
+    assert workshop.count("snapshot_age_seconds") > 20.0
+    workshop.run_to_end()
+    assert workshop.count("snapshot_age_seconds") == 0.0
+
+
 # What it survives
 
 
