@@ -61,4 +61,5 @@ def test_only_what_was_chosen_stays(flag: str, window_ms: int, linger_ms: int) -
 
 def test_default_file_changes_nothing() -> None:
     recording = Recording(5_000)
-    assert fit_to(recording, load_settings(DEFAULT_FILE)) == fit_to(recording, Settings())
+    fitted, plain = fit_to(recording, load_settings(DEFAULT_FILE)), fit_to(recording, Settings())
+    assert (fitted.joiner, fitted.batcher) == (plain.joiner, plain.batcher)
