@@ -12,10 +12,10 @@ help: ## list these targets
 install: $(VENV)/.installed ## make .venv and install Headrace into it
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (torch is large: a few minutes the first time)"
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer, this is " + sys.version.split()[0])'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(FAISS)]' --group dev
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(FAISS)]' --group dev
 	@touch $@
 
 demo: install ## stream a world with a change of taste through everything, and print what happened
