@@ -27,7 +27,7 @@ class Batch:
         counts: how often each occurs.
         request_BS: the requests' ids.
         item_MI: the items' ids.
-        history_BT: the histories' item ids, oldest first; padding points at any id.
+        history_BT: the histories' item ids, oldest first; padding points at `ABSENT`.
         lengths_B: how many entries of each history are there.
         ages_s_BT: their ages at request time; 0 where padded.
         outcomes_BT: their outcomes, bit h for head h; 0 where padded.
@@ -98,6 +98,7 @@ def collate(
 def _padded(
     rows: Sequence[NDArray[Any]], present_BT: NDArray[np.bool_], dtype: type
 ) -> NDArray[Any]:
+    # For ids, zero is `ABSENT`: padding has a row of zeros and learns nothing.
     padded: NDArray[Any] = np.zeros(present_BT.shape, dtype)
     padded[present_BT] = np.concatenate(rows)
     return padded

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from domain.errors import ConfigError
 from domain.state import State
-from ranking.id_map import ABSENT
 from ranking.row_store import RowStore
 
 
@@ -222,6 +221,3 @@ class EmbeddingTable:
         self._note_evicted(self._rows.evict_before(oldest_ms))
         self._waiting.evict_before(oldest_ms)
         self._next_sweep_ms = time_ms + self._config.ttl_ms // _SWEEPS_PER_TTL
-
-
-assert ABSENT == 0, "padding is written as zeros"
