@@ -65,7 +65,11 @@ class Prequential:
             variant.on_examples(examples)
 
     def on_measured(self, measured: Sequence[Measured]) -> None:
-        """Keep what each variant predicted beside the settled label."""
+        """Keep what each variant predicted beside the settled label.
+
+        What was shown before a trainer was restarted is left out: nobody was there to predict it.
+        """
+        measured = [one for one in measured if one.example.impression_id in self._ordinals]
         if not measured or len(self._label) == self._max_examples:
             return
         by_variant = [variant.probabilities(measured) for variant in self._variants]
@@ -110,13 +114,14 @@ class Prequential:
 
         Args:
             split_at: demand at which the second half begins.
-            num_demands: demands there were in all.
+            num_demands: demands there were to be in all; feedback that comes before its impression
+                makes one more.
             num_windows: windows of equally many demands that curves are drawn from.
         """
         ordinal = np.asarray(self._ordinal)
         order = np.argsort(ordinal, kind="stable")
         second = order[ordinal[order] >= split_at]
-        edges = np.linspace(0, num_demands, num_windows + 1)
+        edges = np.linspace(0, max(num_demands, self._num_demands), num_windows + 1)
         windows = [
             rows
             for low, high in pairwise(edges)

@@ -65,14 +65,11 @@ class MemoryVariant(OnlineVariant):
         return np.array([one.compensated_H[0] for one in measured], np.float64)
 
 
-def _score_of(scores_N: NDArray[np.float64], example: JoinedExample) -> float:
-    """Return the score of one example on the scale of its labels."""
-    score_1 = np.array([scores_N[example.item_index]], np.float32)
-    return float(on_sampled_scale(score_1, example.log_sampling_rate)[0])
-
-
 class CounterVariant:
-    """A counting baseline; its counts move the moment a label becomes known."""
+    """A counting baseline; its counts move the moment a label becomes known.
+
+    It counts the labels there are, sampled negatives among them, so its rates are on their scale.
+    """
 
     def __init__(self, baseline: CounterBaseline) -> None:
         self._baseline = baseline
@@ -99,9 +96,8 @@ class CounterVariant:
 
     def probabilities(self, measured: Sequence[Measured]) -> NDArray[np.float64]:
         """Return the rates that were counted when the items were shown."""
-        scores = [
-            _score_of(self._scores[one.example.impression_id], one.example) for one in measured
-        ]
+        examples = [one.example for one in measured]
+        scores = [self._scores[one.impression_id][one.item_index] for one in examples]
         return np.array(scores, np.float64)
 
     def on_forget(self, impression_ids: Sequence[str]) -> None:
@@ -127,7 +123,7 @@ class FrozenVariant:
         self._begins = begins
         self._ranker: RankingLearner | None = None
         self._captured: dict[str, CapturedRequest] = {}
-        self._scores: dict[str, NDArray[np.float64]] = {}
+        self._scores: dict[str, NDArray[np.float32]] = {}
 
     def on_demand(self, demand: Demand) -> None:
         """Encode with the copy's counters; make the copy when its time has come."""
@@ -152,8 +148,12 @@ class FrozenVariant:
             self._scores.pop(impression_id, None)
 
     def _probability(self, one: Measured) -> float:
-        scores_N = self._scores.get(one.example.impression_id)
-        return float(one.base_H[0]) if scores_N is None else _score_of(scores_N, one.example)
+        example = one.example
+        scores_N = self._scores.get(example.impression_id)
+        if scores_N is None:
+            return float(one.base_H[0])
+        score_1 = scores_N[example.item_index : example.item_index + 1]
+        return float(on_sampled_scale(score_1, example.log_sampling_rate)[0])
 
     def _score(self) -> None:
         """Score all that waits at once; the copy never changes, so when does not matter."""
@@ -161,5 +161,5 @@ class FrozenVariant:
             return
         results = self._ranker.predict(list(self._captured.values()))
         for name, result in zip(self._captured, results, strict=True):
-            self._scores[name] = result.probabilities[:, 0].astype(np.float64)
+            self._scores[name] = result.probabilities[:, 0]
         self._captured.clear()

@@ -48,7 +48,7 @@ class LiveQuality:
         """Watch how much of what is shown was never shown before."""
         item_ids, time_ms = demand.request.item_ids, demand.request.time_ms
         self._drift.observe(ITEM_NOVELTY, self._novelty.update(item_ids), len(item_ids), time_ms)
-        self._event_time_ms = max(self._event_time_ms, time_ms)
+        self._event_time_ms = time_ms
 
     def on_examples(self, examples: Sequence[JoinedExample]) -> None:
         """Do nothing: labels are measured when they are settled."""
@@ -79,7 +79,8 @@ class LiveQuality:
     def on_step(self, step: int, ranking: LearnReport, retrieval: LearnReport) -> None:
         """Show the numbers now and then."""
         del step, ranking, retrieval
-        if self._event_time_ms - self._shown_ms >= _REPORT_EVERY_MS:
+        # In either direction: one event with a broken clock must not silence the panel for good.
+        if abs(self._event_time_ms - self._shown_ms) >= _REPORT_EVERY_MS:
             self._shown_ms = self._event_time_ms
             self._show()
 
