@@ -44,8 +44,10 @@ class ContentTower(nn.Module):
         if not num or not slots or not self.values.num_rows:
             return torch.zeros((num, self._width))
         # Empty slots point at any row with weight 0.
-        used, slot_RW = np.unique(np.maximum(coded.values_RW, 0), return_inverse=True)
-        rows = torch.from_numpy(used)
+        rows, slot_RW = None, np.maximum(coded.values_RW, 0)
+        if slot_RW.size < self.values.num_rows:
+            used, slot_RW = np.unique(slot_RW, return_inverse=True)
+            rows = torch.from_numpy(used)
         table_VD = self.values.lend(rows) if learning else self.values.read(rows)
         return functional.embedding_bag(
             torch.from_numpy(slot_RW.reshape(num, slots)),

@@ -40,7 +40,7 @@ class PriorConfig:
         learning_rate: step size (Adam) of a, log eps, log m and log w.
     """
 
-    popularity_half_lives_ms: tuple[int, ...] = (6 * _HOUR_MS, _DAY_MS, 7 * _DAY_MS)
+    popularity_half_lives_ms: tuple[int, ...] = (_HOUR_MS, 6 * _HOUR_MS, _DAY_MS, 7 * _DAY_MS)
     transition_half_lives_ms: tuple[int, ...] = (30 * _DAY_MS,)
     num_recent: int = 3
     max_successors: int = 64

@@ -66,7 +66,11 @@ class Retriever:
     def _candidates(
         self, request: RetrievalRequest, users: UserBatch, query_1D: Tensor
     ) -> NDArray[np.int64]:
-        """Return at least as many eligible rows as are wanted, ascending, or all there are."""
+        """Return at least as many eligible rows as are wanted, ascending, or all there are.
+
+        What stands beside the index does not count: a search that comes back short is widened
+        even when popular items would fill the answer.
+        """
         excluded = self._catalog.ids.known(request.exclude)
         available = self._catalog.available
         num_eligible = self._catalog.num_available - int(available[excluded].sum())
@@ -82,10 +86,9 @@ class Retriever:
         while effort <= _MAX_EFFORT:
             hits = self._live_index.index.search(query_1E, k, exclude=excluded, effort=effort)
             found = hits.ids_BK[0][hits.ids_BK[0] >= 0]
-            rows: NDArray[np.int64] = np.setdiff1d(np.concatenate([found, beside]), excluded)
-            rows = rows[available[rows]]
-            if len(rows) >= request.limit:
-                return rows
+            if len(found) >= request.limit:
+                rows: NDArray[np.int64] = np.setdiff1d(np.concatenate([found, beside]), excluded)
+                return rows[available[rows]]
             effort *= _WIDEN
         return self._eligible(request.exclude, None)
 

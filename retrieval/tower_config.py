@@ -42,7 +42,7 @@ class TowerConfig:
     id_learning_rate: float = 0.05
     id_init_std: float = 0.02
     bias_learning_rate: float = 0.02
-    content_learning_rate: float = 0.05
+    content_learning_rate: float = 0.02
     content_init_std: float = 0.02
     initial_square: float = 0.001
     dense_learning_rate: float = 0.001
