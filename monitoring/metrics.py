@@ -191,9 +191,6 @@ class RetrievalMetrics:
 
     def __init__(self, make: _Maker) -> None:
         self.catalog_items = make.gauge("retrieval_catalog_items", "Items that may be retrieved.")
-        self.candidates = make.histogram(
-            "retrieval_candidates", "Candidates found per request.", CANDIDATE_BUCKETS
-        )
         self.recall_at_20 = make.gauge(
             "retrieval_recall_at_20_ratio",
             "Share of taken items ranked in the first 20 of the whole catalog beforehand.",
@@ -214,12 +211,6 @@ class RankingMetrics:
 
     def __init__(self, make: _Maker) -> None:
         self.embedding_rows = make.gauge("ranking_embedding_rows", "Rows in use, all tables.")
-        self.embedding_admissions = make.counter(
-            "ranking_embedding_admissions_total", "Ids that were given a row."
-        )
-        self.embedding_evictions = make.counter(
-            "ranking_embedding_evictions_total", "Ids that lost their row."
-        )
 
 
 class MemoryMetrics:
@@ -228,9 +219,6 @@ class MemoryMetrics:
     def __init__(self, make: _Maker) -> None:
         self.weight = make.gauge(
             "memory_lambda", "Weight of the correction; 0 is no correction.", head=CONFIGURED
-        )
-        self.filled_buckets_ratio = make.gauge(
-            "memory_filled_buckets_ratio", "Share of buckets that hold an error."
         )
 
 
@@ -300,6 +288,9 @@ class ServingMetrics:
         )
         self.answers = make.counter(
             "serving_answers_total", "Recommendations, by the path that answered.", path=PATHS
+        )
+        self.candidates = make.histogram(
+            "serving_candidates", "Candidates retrieved per request.", CANDIDATE_BUCKETS
         )
         self.in_flight = make.gauge("serving_in_flight_requests", "Requests being answered.")
         self.refused = make.counter(

@@ -114,6 +114,11 @@ class RankingModel:
             [head.weight for head in schema.heads], device=self._device
         )
 
+    @property
+    def num_rows(self) -> int:
+        """Return how many ids have an embedding row."""
+        return len(self._table)
+
     def capture(self, request: RankingRequest) -> CapturedRequest:
         """Encode a request with all counters as they stand now.
 

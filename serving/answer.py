@@ -99,6 +99,7 @@ class AnswerMaker:
         try:
             with self._timed("retrieve"):
                 found = stages.find_candidates(models, asker, query.time_ms, wanted)
+            self._metrics.candidates.observe(len(found.item_ids))
         except Exception:
             _logger.exception("retrieval failed", extra={"request": request_id.current()})
             return None
