@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from app.settings import Settings
-from domain.examples import JoinedExample
+from domain.examples import JoinedExample, PositiveAction
 from domain.features import FeatureSchema
 from domain.requests import CapturedRequest, RankingScores
 from monitoring.metrics import Metrics
@@ -42,6 +42,7 @@ class Trace:
         captures: impression id to its capture's bytes at the moment it was made.
         scores: (capture's bytes, what the ranker said of it), in order.
         learned: captures' bytes of every `ranking.learn`, in order.
+        actions: what retrieval learned from, in order.
         rows_taught: rows of every `memory.learn`.
         measured: everything measured, in order.
         examples: everything revealed, in order.
@@ -53,6 +54,7 @@ class Trace:
     captures: dict[str, bytes] = field(default_factory=dict)
     scores: list[tuple[bytes, RankingScores]] = field(default_factory=list)
     learned: list[list[bytes]] = field(default_factory=list)
+    actions: list[PositiveAction] = field(default_factory=list)
     rows_taught: list[int] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
     examples: list[JoinedExample] = field(default_factory=list)
@@ -101,6 +103,8 @@ class Trace:
                     self.scores.append((capture_bytes(captured), scores))
             case "ranking.learn":
                 self.learned.append([capture_bytes(one.captured) for one in arguments[0]])
+            case "retrieval.learn":
+                self.actions += arguments[0]
             case "memory.learn":
                 self.rows_taught.append(len(np.asarray(arguments[0])))
 

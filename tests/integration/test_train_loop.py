@@ -169,6 +169,18 @@ def test_labels_revealed_later_cannot_change_what_is_learned_from(run: Run) -> N
     assert set(learned) <= {capture for capture, _ in trace.scores}
 
 
+def test_retrieval_learns_an_action_from_the_history_before_it() -> None:
+    loop, trace = traced_loop(FeatureSchema())
+    for at, item_id in enumerate("abc"):
+        click = Feedback(
+            event_id=item_id, time_ms=1_000_000 + at, user_id="ann", item_id=item_id, kind="click"
+        )
+        loop.process(click)
+    loop.finish()
+    learned = [(one.item_id, one.user.history.item_ids) for one in trace.actions]
+    assert learned == [("a", ()), ("b", ("a",)), ("c", ("a", "b"))]
+
+
 def test_loop_predicts_then_measures_then_learns(run: Run) -> None:
     letters = {
         "ranking.capture": "c",
@@ -383,7 +395,8 @@ def test_contradiction_does_not_use_up_its_event_id() -> None:
 def test_restored_loop_goes_on_as_if_nothing_had_happened(policy: str) -> None:
     schema, events = tiny_world(70, noise=NOISE)
     events = with_organic(events)
-    settings = tiny_settings(f"joiner.policy={policy}")
+    # With masked forwards the ranker, too, has a generator whose state must come back.
+    settings = tiny_settings(f"joiner.policy={policy}", "ranking.adaf2m2.masked_forwards=1")
 
     def fresh() -> TrainLoop:
         return make_loop(schema, settings, (live_quality(schema, settings),))
