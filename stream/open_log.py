@@ -45,6 +45,6 @@ def open_log(url: str, *, clock: Clock | None = None, kafka: KafkaConfig | None 
 
         return KafkaLog(place, kafka)
     raise ConfigError(
-        "log.url: expected sqlite:///path, kafka://host:port[,host:port] or file:///path, "
+        "data.log: expected sqlite:///path, kafka://host:port[,host:port] or file:///path, "
         f"got {url!r}"
     )

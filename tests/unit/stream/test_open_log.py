@@ -73,5 +73,5 @@ def test_other_urls_are_refused_with_the_three_forms(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         open_log(url)
     message = str(caught.value)
-    assert message.startswith("log.url: expected sqlite:///path, kafka://host:port[,host:port] or")
+    assert message.startswith("data.log: expected sqlite:///path, kafka://host:port[,host:port] or")
     assert repr(url) in message
