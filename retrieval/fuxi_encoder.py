@@ -1,7 +1,7 @@
 """FuXi-alpha: a stack of blocks that mix a history by position, by time and by meaning.
 
-Formulas: FuXi-alpha (arXiv 2502.03036), as written down in models.md section 1.1, and checked by
-the golden vectors of its section 10. Dropout is left out: a stream is learned in one pass.
+Formulas: FuXi-alpha (arXiv 2502.03036), as its authors' code computes them; the golden vectors of
+the tests agree with that code. Dropout is left out: a stream is learned in one pass.
 
 Shape legend: B = users, T = events in the batch's longest history, S = positions that are computed
 (all T, or the newest alone), N = container length (constant), D = width, H = heads, E = d_v, K =

@@ -14,7 +14,7 @@ from domain.errors import NonFiniteLossError
 from domain.state import State
 from retrieval.scorer import Scorer
 
-# As in the trainer FuXi-alpha was published with (models.md section 1.0).
+# As in the trainer FuXi-alpha was published with.
 _BETAS = (0.9, 0.98)
 
 

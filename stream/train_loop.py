@@ -116,7 +116,7 @@ class TrainLoop:
         5. Take a learning step when enough examples wait.
 
         Raises:
-            DecodeError: the event contradicts what is known; nothing was changed.
+            DecodeError: the event contradicts what is known; only that was counted.
             SchemaError: a feature does not fit the schema; nothing was changed.
         """
         parts = self._parts

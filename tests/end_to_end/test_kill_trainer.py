@@ -105,7 +105,7 @@ def _kill_one_after_another(data_dir: Path, end: int) -> list[int]:
     killed_at = []
     for kill in range(NUM_KILLS):
         # Somewhere in the next part of the log, and then at any point of a step or a checkpoint.
-        target = int(end * (kill + rng.uniform(0.2, 0.8)) / NUM_KILLS)
+        target = int(end * (kill + rng.uniform(0.1, 0.6)) / NUM_KILLS)
         with headrace(*_command(data_dir), output=data_dir / "trainer.log") as trainer:
 
             def is_there(target: int = target, trainer: Headrace = trainer) -> bool:

@@ -1,4 +1,4 @@
-"""FuXi-alpha against numbers computed elsewhere: models.md section 1.1 and 10."""
+"""FuXi-alpha against numbers computed by its authors' code."""
 
 from __future__ import annotations
 
