@@ -1,0 +1,1 @@
+"""Public protos of Headrace, and the code generated from them."""

@@ -1,0 +1,1 @@
+"""See `protos.headrace.v1`."""
