@@ -39,7 +39,7 @@ from replay.dataset import Dataset
 from stream.codec import event_to_message
 from stream.open_log import open_log
 
-DEFAULT_LIMIT = 20_000
+DEFAULT_LIMIT = 12_000
 _BATCH = 500
 _NUM_ASKED = 300
 _NUM_PROBES = 10

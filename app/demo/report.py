@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 _NAMES = {
-    "frozen": "frozen then",
+    "frozen": "frozen copy",
     "online": "online",
     "online+memory": "online + error memory",
 }
