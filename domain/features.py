@@ -121,10 +121,6 @@ class FeatureSchema:
         """Return the declared fields of one entity, in declaration order."""
         return tuple(field for field in self.fields if field.entity == entity)
 
-    def head_index(self, feedback_kind: str) -> tuple[int, ...]:
-        """Return the indices of the heads that feedback of this kind decides."""
-        return tuple(i for i, h in enumerate(self.heads) if h.feedback_kind == feedback_kind)
-
     def check(self, entity: Entity, features: Features, where: str) -> None:
         """Check that each given feature is declared and of the declared kind.
 

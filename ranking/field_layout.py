@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from domain.features import ITEM_ID, USER_ID, Entity, FeatureSchema, Field
 
 
@@ -100,15 +97,6 @@ class FieldLayout:
             ]
             for term in self.terms
         ]
-
-    def pooling(self) -> NDArray[np.int64]:
-        """Return for each id column (request first) the field it is a value of."""
-        fields: list[int] = []
-        for side, start in ((self.request, 0), (self.item, self.request.num_fields)):
-            fields += range(start, start + side.num_single_ids)
-            for i in range(len(side.multis)):
-                fields += [start + side.num_single_ids + i] * side.width
-        return np.array(fields, np.int64)
 
 
 def layout_of(schema: FeatureSchema, max_values: int) -> FieldLayout:

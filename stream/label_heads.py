@@ -18,7 +18,6 @@ class LabelHeads:
 
     def __init__(self, schema: FeatureSchema) -> None:
         self.num_heads = len(schema.heads)
-        self.all_bits = (1 << self.num_heads) - 1
         self._by_kind: dict[str, list[tuple[int, float]]] = {}
         for index, head in enumerate(schema.heads):
             rules = self._by_kind.setdefault(head.feedback_kind, [])

@@ -6,12 +6,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from domain.events import Feedback
+from domain.events import Features, Feedback
 from domain.examples import PositiveAction
-from domain.feature_state import features_from_plain, features_to_plain
 from domain.features import FeatureSchema
 from domain.requests import History, UserView
 from domain.state import State
+from stream.columns import pack_features, unpack_features
 from stream.feature_store import FeatureStore
 from stream.packing import pack, unpack
 
@@ -22,6 +22,7 @@ class PositiveQueue:
     def __init__(self, schema: FeatureSchema) -> None:
         self._kind = schema.heads[0].feedback_kind
         self._positive_at = schema.heads[0].positive_at
+        self._user_fields = schema.of("user")
         self._waiting: list[PositiveAction] = []
 
     def __len__(self) -> int:
@@ -45,7 +46,6 @@ class PositiveQueue:
             "rows": [
                 {
                     "user_id": action.user.user_id,
-                    "features": features_to_plain(action.user.features),
                     "history": list(action.user.history.item_ids),
                     "last_impression_ms": action.user.last_impression_ms,
                     "session_position": action.user.session_position,
@@ -54,6 +54,9 @@ class PositiveQueue:
                 }
                 for action in self._waiting
             ],
+            "features": pack_features(
+                self._user_fields, [action.user.features for action in self._waiting]
+            ),
             "histories": pack(
                 [
                     {"times_ms": one.user.history.times_ms, "outcomes": one.user.history.outcomes}
@@ -66,16 +69,19 @@ class PositiveQueue:
         """Become what `save` described."""
         rows = state["rows"]
         histories = unpack(state["histories"], len(rows))
+        features = unpack_features(self._user_fields, state["features"], len(rows))
         self._waiting = [
-            _action_from(row, history) for row, history in zip(rows, histories, strict=True)
+            _action_from(*parts) for parts in zip(rows, features, histories, strict=True)
         ]
 
 
-def _action_from(row: State, history: dict[str, NDArray[Any]]) -> PositiveAction:
+def _action_from(
+    row: State, features: Features, history: dict[str, NDArray[Any]]
+) -> PositiveAction:
     view = UserView(
         user_id=row["user_id"],
         history=History(tuple(row["history"]), history["times_ms"], history["outcomes"]),
-        features=features_from_plain(row["features"]),
+        features=features,
         last_impression_ms=row["last_impression_ms"],
         session_position=row["session_position"],
     )
