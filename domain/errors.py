@@ -8,6 +8,7 @@ HeadraceError
 |-- LogError               something is wrong with an event log
 |   |-- LogUnavailableError    the log cannot be reached or written now; trying again may help
 |   |-- LogPositionError       a position lies outside what the log still holds
+|   |   `-- LogGapError            records that were still to be read are gone
 |   `-- DecodeError            one record is not an event (carries its position)
 |-- SnapshotError          something is wrong with a snapshot
 |   |-- SnapshotNotFoundError  there is none, or none with that id
@@ -63,6 +64,32 @@ class LogUnavailableError(LogError):
 
 class LogPositionError(LogError):
     """A position lies outside what the log still holds."""
+
+
+class LogGapError(LogPositionError):
+    """Records that were still to be read are gone: too old, or the log was made anew.
+
+    Attributes:
+        partition: where, "topic/partition".
+        position: next offset that was to be read.
+        beginning: oldest offset still held; above `position` when retention was faster.
+        end: offset the next record will get; below `position` when the log was made anew.
+    """
+
+    def __init__(self, where: str, partition: str, position: int, beginning: int, end: int) -> None:
+        cause = (
+            "records before it were deleted"
+            if position < beginning
+            else "its end lies before that: it was made anew or restored"
+        )
+        super().__init__(
+            f"{where}: expected to go on at {partition}@{position}, "
+            f"but the log holds {beginning} to {end}; {cause}"
+        )
+        self.partition = partition
+        self.position = position
+        self.beginning = beginning
+        self.end = end
 
 
 class DecodeError(LogError):

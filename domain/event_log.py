@@ -32,7 +32,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record set aside: its original bytes, its position and why."""
+    """A record set aside: its original bytes, its position and why.
+
+    Attributes:
+        value: the bytes as they came; of a record that carries many events, the one event alone.
+        index: place of the event in a record that carries many, 0 otherwise.
+        time_ms: when it was set aside.
+        redriven_ms: when it was last appended to the log again; None when it never was.
+    """
 
     partition: str
     offset: int
@@ -40,6 +47,17 @@ class DeadLetter:
     value: bytes
     reason: str
     time_ms: int
+    index: int = 0
+    redriven_ms: int | None = None
+
+    @property
+    def where(self) -> str:
+        """Return "partition@offset", and "#index" for later events of a record that carries many.
+
+        It names the letter: no two of a log have the same.
+        """
+        place = f"{self.partition}@{self.offset}"
+        return f"{place}#{self.index}" if self.index else place
 
 
 class EventLog(Protocol):
@@ -79,10 +97,13 @@ class EventLog(Protocol):
         """Return what was last committed; empty when nothing was."""
 
     def dead_letter(self, letter: DeadLetter) -> None:
-        """Set a record aside, durably; the same position a second time changes nothing."""
+        """Set a record aside, durably; the same place (`where`) a second time changes nothing."""
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return every dead letter, oldest first."""
+
+    def mark_redriven(self, letters: Sequence[DeadLetter], time_ms: int) -> None:
+        """Remember, durably, that these letters were appended to the log again at `time_ms`."""
 
     def close(self) -> None:
         """Release files and sockets; may be called twice."""
