@@ -11,6 +11,7 @@ in and on the way out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
@@ -29,6 +30,22 @@ from domain.events import (
 from protos.headrace.v1 import events_pb2
 from stream.event_check import contradiction
 from stream.event_json import event_from_text, event_to_text
+
+
+@dataclass(frozen=True, slots=True)
+class BadEvent:
+    """One event of a record that cannot be used.
+
+    Attributes:
+        index: its place in the record, 0 in a record of one event.
+        reason: what was expected and what came.
+        value: the wire form of that one event, as far as it can be told; the record's own bytes
+            when it holds one event, or cannot be read at all.
+    """
+
+    index: int
+    reason: str
+    value: bytes
 
 
 def encode(event: Event) -> bytes:
@@ -62,6 +79,18 @@ def decode(value: bytes) -> Event:
     except ProtobufDecodeError as error:
         raise DecodeError(f"expected a headrace.v1.Event, got {len(value)} other bytes") from error
     return event_from_message(message)
+
+
+def decode_record(value: bytes) -> list[Event | BadEvent]:
+    """Return all that a record holds, in order; never raises for what a record may hold.
+
+    A record that cannot be read at all gives one `BadEvent` with the record's own bytes. A record's
+    position is one: it is passed when all of its events have been led through the loop.
+    """
+    try:
+        return [decode(value)]
+    except DecodeError as error:
+        return [BadEvent(0, error.reason, value)]
 
 
 def event_from_message(message: events_pb2.Event) -> Event:
