@@ -80,7 +80,8 @@ class EventLog(Protocol):
         from its beginning. `positions` is not changed: see `advance`.
 
         Raises:
-            LogPositionError: a position is older than what the log holds, or past its end.
+            LogGapError: a position is older than what the log holds, or past its end.
+            LogPositionError: a position names a partition that the log does not have.
             LogUnavailableError: the log cannot be read now.
         """
 

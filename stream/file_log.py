@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from domain.clock import Clock, SystemClock
-from domain.errors import LogError, LogPositionError
+from domain.errors import LogError, LogGapError, LogPositionError
 from domain.event_log import DeadLetter, Positions, Record
 from domain.events import Event
 from stream.event_file import SUFFIXES, is_event_file, open_event_file, write_event_file
@@ -37,7 +37,7 @@ class FileLog:
         self._files = [open_event_file(file) for file in _event_files(self._path)]
         self._starts = [0, *itertools.accumulate(file.num_records for file in self._files)]
         self._committed: Positions = {}
-        self._dead_letters: dict[tuple[str, int], DeadLetter] = {}
+        self._dead_letters: dict[str, DeadLetter] = {}
         self._closed = False
 
     def append(self, events: Sequence[Event]) -> None:
@@ -89,11 +89,15 @@ class FileLog:
 
     def dead_letter(self, letter: DeadLetter) -> None:
         """Keep a record aside as long as the object lives."""
-        self._dead_letters.setdefault((letter.partition, letter.offset), letter)
+        self._dead_letters.setdefault(letter.where, letter)
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the dead letters given to this object, oldest first."""
         return list(self._dead_letters.values())
+
+    def mark_redriven(self, letters: Sequence[DeadLetter], time_ms: int) -> None:
+        """Refuse: what is read only cannot have been appended to."""
+        raise LogError(f"{self._path}: a recorded log is read only; nothing is redriven into it")
 
     def close(self) -> None:
         """Close the files; may be called twice."""
@@ -110,10 +114,7 @@ class FileLog:
                 )
         start = positions.get(PARTITION, 0)
         if not 0 <= start <= self._starts[-1]:
-            raise LogPositionError(
-                f"{self._path}: position {start} is outside the log, "
-                f"which goes from 0 to {self._starts[-1]}"
-            )
+            raise LogGapError(str(self._path), PARTITION, start, 0, self._starts[-1])
         return start
 
     def _reject_closed(self) -> None:

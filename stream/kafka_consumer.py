@@ -15,7 +15,7 @@ from typing import Any
 from kafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from domain.errors import LogPositionError
+from domain.errors import LogGapError, LogPositionError
 from domain.event_log import Positions, Record
 from stream.kafka_client import make_consumer
 from stream.kafka_settings import KafkaConfig
@@ -49,7 +49,8 @@ class MergedConsumer:
         """Return the next records; none only when the brokers say that there are none.
 
         Raises:
-            LogPositionError: a position is unknown, or outside what the log holds.
+            LogGapError: records from a position on are gone, or were never there.
+            LogPositionError: a partition is unknown.
         """
         self._assign()
         self._reject_unknown(positions)
@@ -62,11 +63,9 @@ class MergedConsumer:
                 self._fill(self._config.request_timeout_ms)
         except OffsetOutOfRangeError as error:
             self._next.clear()
-            wrong = {_name(partition): offset for partition, offset in error.args[0].items()}
-            if wrong.keys().isdisjoint(positions):
-                # Retention has moved the beginning just now; the next read starts there.
-                return []
-            raise self._position_error(wrong) from error
+            self._reject_gap(positions)
+            # Retention has moved the beginning just now; the next read starts there.
+            return []
         except KafkaError:
             self._next.clear()
             raise
@@ -109,13 +108,16 @@ class MergedConsumer:
 
     def _assign(self) -> None:
         """Take all partitions that the topics have; they may get more while we run."""
-        # Answered from what the client knows, and it asks the cluster every few minutes.
-        names = [
+        # Answered from what the client knows, and it asks the cluster every `metadata_max_age_ms`.
+        found = {
             TopicPartition(topic, number)
             for topic in (self._config.events_topic, self._config.items_topic)
-            for number in sorted(self._consumer.partitions_for_topic(topic))
-        ]
-        if len(names) != len(self._partitions):
+            for number in self._consumer.partitions_for_topic(topic)
+        }
+        # A topic never loses partitions; while its leaders move, the cluster may not name them all.
+        known = set(self._partitions.values())
+        if not found <= known:
+            names = sorted(found | known)
             self._consumer.assign(names)
             self._partitions = {_name(partition): partition for partition in names}
             self._buffers = {name: deque() for name in self._partitions}
@@ -197,11 +199,12 @@ class MergedConsumer:
             if offset < 0:
                 raise LogPositionError(f"{self._where}: position {name}@{offset} is below 0")
 
-    def _position_error(self, wrong: Positions) -> LogPositionError:
-        listed = ", ".join(f"{name}@{offset}" for name, offset in wrong.items())
-        return LogPositionError(
-            f"{self._where}: position {listed} is older than what the log holds, or past its end"
-        )
+    def _reject_gap(self, positions: Positions) -> None:
+        """Raise a LogGapError for the first position that lies outside what the log holds."""
+        beginnings, ends = self.beginning_positions(), self.end_positions()
+        for name, position in sorted(positions.items()):
+            if not beginnings[name] <= position <= ends[name]:
+                raise LogGapError(self._where, name, position, beginnings[name], ends[name])
 
 
 def _by_name(offsets: dict[TopicPartition, int]) -> Positions:

@@ -15,10 +15,11 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 from domain.clock import Clock, SystemClock
-from domain.errors import LogError, LogPositionError, LogUnavailableError
+from domain.errors import LogError, LogGapError, LogPositionError, LogUnavailableError
 from domain.event_log import DeadLetter, Positions, Record
 from domain.events import Event, event_key
 from stream.codec import encode
@@ -29,7 +30,8 @@ PARTITION = "events/0"
 _APPLICATION_ID = 0x48454144
 """Stamped into the file's header ("HEAD"), so that no other database is taken for an event log."""
 
-_FORMAT = 1
+_FORMAT = 2
+"""Raised by one when an earlier version could no longer use the file; see `_migrate`."""
 
 _HEADER = b"SQLite format 3\x00"
 """The first bytes of every SQLite database."""
@@ -39,9 +41,11 @@ _TABLES = (
     "CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, "
     "value BLOB NOT NULL)",
     "CREATE TABLE commits (partition TEXT PRIMARY KEY, position INTEGER NOT NULL)",
+    # Columns as the attributes of `DeadLetter`, in their order.
     "CREATE TABLE dead_letters (partition TEXT NOT NULL, offset INTEGER NOT NULL, "
     "key TEXT NOT NULL, value BLOB NOT NULL, reason TEXT NOT NULL, time_ms INTEGER NOT NULL, "
-    "PRIMARY KEY (partition, offset))",
+    "event_index INTEGER NOT NULL DEFAULT 0, redriven_ms INTEGER, "
+    "PRIMARY KEY (partition, offset, event_index))",
 )
 
 _POLL_S = 0.01
@@ -117,8 +121,7 @@ class SqliteLog:
 
     def end_positions(self) -> Positions:
         """Return the offset the next record will get."""
-        newest = self._one_number("SELECT seq FROM sqlite_sequence WHERE name = 'records'")
-        return {PARTITION: newest or 0}
+        return {PARTITION: self._end()}
 
     def drop_before(self, position: int) -> int:
         """Delete all records below an offset, so that the file can reuse their space.
@@ -145,19 +148,12 @@ class SqliteLog:
             return dict(connection.execute(query).fetchall())
 
     def dead_letter(self, letter: DeadLetter) -> None:
-        """Set a record aside; the same position a second time changes nothing."""
+        """Set a record aside; the same place a second time changes nothing."""
         with self._writing() as connection:
             connection.execute(
-                "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (partition, offset) DO NOTHING",
-                (
-                    letter.partition,
-                    letter.offset,
-                    letter.key,
-                    letter.value,
-                    letter.reason,
-                    letter.time_ms,
-                ),
+                "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (partition, offset, event_index) DO NOTHING",
+                astuple(letter),
             )
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -165,6 +161,15 @@ class SqliteLog:
         with self._reading() as connection:
             rows = connection.execute("SELECT * FROM dead_letters ORDER BY rowid").fetchall()
         return [DeadLetter(*row) for row in rows]
+
+    def mark_redriven(self, letters: Sequence[DeadLetter], time_ms: int) -> None:
+        """Remember that letters were appended again, all of them or none."""
+        with self._writing() as connection:
+            connection.executemany(
+                "UPDATE dead_letters SET redriven_ms = ? "
+                "WHERE partition = ? AND offset = ? AND event_index = ?",
+                [(time_ms, one.partition, one.offset, one.index) for one in letters],
+            )
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -176,17 +181,14 @@ class SqliteLog:
         query = "SELECT id - 1, key, value FROM records WHERE id > ? ORDER BY id LIMIT ?"
         with self._reading() as connection:
             rows = connection.execute(query, (start, limit)).fetchall()
-        if start < 0 or (rows and rows[0][0] != start):
-            raise LogPositionError(
-                f"{self._path}: position {start} is older than what the log holds, "
-                f"which begins at {self.beginning_positions()[PARTITION]}"
-            )
-        if not rows and start > self.end_positions()[PARTITION]:
-            raise LogPositionError(
-                f"{self._path}: position {start} is past the end of the log, "
-                f"which is {self.end_positions()[PARTITION]}"
-            )
+        if start < 0 or (rows and rows[0][0] != start) or (not rows and start > self._end()):
+            beginning = self.beginning_positions()[PARTITION]
+            raise LogGapError(str(self._path), PARTITION, start, beginning, self._end())
         return [Record(PARTITION, offset, key, value) for offset, key, value in rows]
+
+    def _end(self) -> int:
+        newest = self._one_number("SELECT seq FROM sqlite_sequence WHERE name = 'records'")
+        return newest or 0
 
     def _reject_foreign(self, positions: Positions) -> None:
         for partition in positions:
@@ -267,7 +269,9 @@ class SqliteLog:
         (file_format,) = self._writer.execute("PRAGMA user_version").fetchone()
         (num_tables,) = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application_id == _APPLICATION_ID:
-            if file_format != _FORMAT:
+            if file_format == 1:
+                self._migrate()
+            elif file_format != _FORMAT:
                 raise LogError(
                     f"{self._path}: is an event log of format {file_format}, expected {_FORMAT}"
                 )
@@ -278,6 +282,16 @@ class SqliteLog:
             self._writer.execute(f"PRAGMA user_version = {_FORMAT}")
         else:
             raise LogError(f"{self._path}: not an event log (an SQLite database of something else)")
+
+    def _migrate(self) -> None:
+        """Let dead letters of format 1 have an index and a mark; records stay where they are."""
+        self._writer.execute("ALTER TABLE dead_letters RENAME TO dead_letters_1")
+        self._writer.execute(_TABLES[-1])
+        self._writer.execute(
+            "INSERT INTO dead_letters SELECT *, 0, NULL FROM dead_letters_1 ORDER BY rowid"
+        )
+        self._writer.execute("DROP TABLE dead_letters_1")
+        self._writer.execute(f"PRAGMA user_version = {_FORMAT}")
 
 
 def _code(error: sqlite3.DatabaseError) -> int:

@@ -11,11 +11,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
 
-from domain.errors import DecodeError, LogError, LogPositionError
+from domain.errors import DecodeError, LogError, LogGapError, LogPositionError
 from domain.event_log import DeadLetter, EventLog, Positions, Record, advance
 from domain.events import Event, Feedback, Impression, ItemUpdate, ShownItem, UserUpdate, event_key
 from stream.codec import decode, encode
@@ -176,25 +177,41 @@ def check_read_returns_as_soon_as_an_event_arrives(place: Place) -> None:
 def check_positions_outside_the_log_are_refused(place: Place) -> None:
     place.store(clicks(3))
     with closing(place.open()) as log:
-        partition, end = next(iter(log.end_positions().items()))
-        for position in (end + 1, end + 1_000_000, -1):
-            with pytest.raises(LogPositionError, match=str(position)):
-                log.read({partition: position}, max_records=10, timeout_s=SOON_S)
         with pytest.raises(LogPositionError, match="nowhere/7"):
             log.read({"nowhere/7": 0}, max_records=10, timeout_s=0.0)
+        with pytest.raises(LogPositionError, match="-1"):
+            partition = next(iter(log.end_positions()))
+            log.read({partition: -1}, max_records=10, timeout_s=0.0)
         assert len(read_on(log, {})) == 3
 
 
-def check_positions_older_than_the_log_are_refused(place: Place) -> None:
+def check_positions_past_the_end_are_a_gap(place: Place) -> None:
+    place.store(clicks(3))
+    with closing(place.open()) as log:
+        partition, end = next(iter(log.end_positions().items()))
+        for position in (end + 1, end + 1_000_000):
+            with pytest.raises(LogGapError, match="made anew or restored") as caught:
+                log.read({partition: position}, max_records=10, timeout_s=SOON_S)
+            assert _gap(caught.value) == (partition, position, 0, end)
+        assert len(read_on(log, {})) == 3
+
+
+def check_positions_older_than_the_log_are_a_gap(place: Place) -> None:
     place.store(clicks(20))
     with closing(place.open()) as log:
-        partition, end = max(log.end_positions().items(), key=lambda item: item[1])
+        ends = log.end_positions()
+        partition, end = max(ends.items(), key=lambda item: item[1])
         place.drop_before(partition, end - 2)
         assert log.beginning_positions()[partition] == end - 2
-        with pytest.raises(LogPositionError, match=f"{end - 3}.* older"):
-            log.read({partition: end - 3}, max_records=10, timeout_s=SOON_S)
+        with pytest.raises(LogGapError, match="records before it were deleted") as caught:
+            log.read(ends | {partition: end - 3}, max_records=10, timeout_s=SOON_S)
+        assert _gap(caught.value) == (partition, end - 3, end - 2, end)
         kept = by_partition(read_on(log, {}))[partition]
         assert [record.offset for record in kept] == [end - 2, end - 1]
+
+
+def _gap(error: LogGapError) -> tuple[str, int, int, int]:
+    return error.partition, error.position, error.beginning, error.end
 
 
 def check_numbering_goes_on_after_everything_was_dropped(place: Place) -> None:
@@ -302,6 +319,7 @@ def letters() -> list[DeadLetter]:
         DeadLetter("events/0", 7, "u1", b"\xff\x00", "first", 1_000),
         DeadLetter("events/0", 3, "", b"", "empty", 2_000),
         DeadLetter("events/1", 7, "ü", b"{", "not JSON: ü", 3_000),
+        DeadLetter("events/1", 7, "ü", b"}", "of the same record", 3_000, index=2),
     ]
 
 
@@ -321,6 +339,24 @@ def check_dead_letters_are_seen_by_another_handle(place: Place) -> None:
             log.dead_letter(letter)
     with closing(place.open()) as other:
         assert other.dead_letters() == letters()
+
+
+def check_letters_are_marked_as_redriven(place: Place) -> None:
+    one, other, *rest = letters()
+    with closing(place.open()) as log:
+        for letter in letters():
+            log.dead_letter(letter)
+        log.mark_redriven([], 4_000)
+        assert log.dead_letters() == letters()
+        log.mark_redriven([rest[-1], other], 5_000)
+        log.mark_redriven([other], 6_000)
+        log.dead_letter(other)  # the trainer met the same record once more
+        stranger = DeadLetter("events/9", 1, "", b"", "never set aside", 1)
+        log.mark_redriven([stranger], 7_000)
+    marked = [one, replace(other, redriven_ms=6_000), *rest]
+    marked[-1] = replace(marked[-1], redriven_ms=5_000)
+    with closing(place.open()) as log:
+        assert log.dead_letters() == marked
 
 
 def check_close_may_be_called_twice_and_ends_all_use(place: Place) -> None:

@@ -90,7 +90,7 @@ READ_ONLY = "a recorded log is read only, its refusal has a test of its own"
 IN_MEMORY = "a recorded log keeps dead letters and commits in memory"
 RECORDED: Mapping[str, str] = {
     "check_read_returns_as_soon_as_an_event_arrives": READ_ONLY,
-    "check_positions_older_than_the_log_are_refused": "a recorded log forgets nothing",
+    "check_positions_older_than_the_log_are_a_gap": "a recorded log forgets nothing",
     "check_numbering_goes_on_after_everything_was_dropped": "a recorded log forgets nothing",
     "check_own_appends_are_read_at_once": READ_ONLY,
     "check_two_handles_append_to_one_log": READ_ONLY,
@@ -99,6 +99,7 @@ RECORDED: Mapping[str, str] = {
     "check_foreign_bytes_come_back_as_they_are": READ_ONLY,
     "check_commits_are_seen_by_another_handle": IN_MEMORY,
     "check_dead_letters_are_seen_by_another_handle": IN_MEMORY,
+    "check_letters_are_marked_as_redriven": READ_ONLY,
 }
 
 # Each implementation with the checks it is excused from, and why.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from domain.clock import ManualClock
-from domain.errors import ConfigError, LogPositionError, LogUnavailableError, SnapshotError
+from domain.errors import ConfigError, LogGapError, LogUnavailableError, SnapshotError
 from domain.events import Event, Feedback, Impression, ItemUpdate, event_key
 from domain.state import State, state_hash
 from stream.checkpoint import states_of
@@ -406,7 +406,7 @@ def test_trainer_refuses_a_log_that_is_shorter_than_its_snapshot(
 ) -> None:
     workshop.run_to_end()
     other = Workshop(tmp_path / "other", workshop.schema, SETTINGS)
-    with pytest.raises(LogPositionError, match="past the end of the log"):
+    with pytest.raises(LogGapError, match="made anew or restored"):
         workshop.run_to_end(log=other.log)
     other.close()
 

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from domain.clock import ManualClock
-from domain.errors import LogError, LogPositionError, LogUnavailableError
-from domain.event_log import advance
+from domain.errors import LogError, LogGapError, LogUnavailableError
+from domain.event_log import DeadLetter, advance
 from domain.events import Feedback
 from stream.codec import decode
 from stream.sqlite_log import PARTITION, SqliteLog
@@ -94,7 +96,7 @@ def test_offsets_are_never_given_twice_after_everything_was_dropped(log: SqliteL
     log.append([click("c")])
     (record,) = log.read({}, max_records=10, timeout_s=0.0)
     assert record.offset == 2
-    with pytest.raises(LogPositionError, match=r"position 1 is older .* begins at 2"):
+    with pytest.raises(LogGapError, match=r"events/0@1, but the log holds 2 to 3;"):
         log.read({PARTITION: 1}, max_records=10, timeout_s=0.0)
 
 
@@ -216,8 +218,36 @@ def test_log_of_a_later_format_is_refused(path: Path) -> None:
     other = sqlite3.connect(path)
     other.execute("PRAGMA user_version = 9")
     other.close()
-    with pytest.raises(LogError, match="is an event log of format 9, expected 1"):
+    with pytest.raises(LogError, match="is an event log of format 9, expected 2"):
         SqliteLog(path)
+
+
+def test_log_of_the_first_format_keeps_its_dead_letters_and_can_mark_them(path: Path) -> None:
+    SqliteLog(path).close()
+    other = sqlite3.connect(path)
+    other.execute("DROP TABLE dead_letters")
+    other.execute(
+        "CREATE TABLE dead_letters (partition TEXT NOT NULL, offset INTEGER NOT NULL, "
+        "key TEXT NOT NULL, value BLOB NOT NULL, reason TEXT NOT NULL, time_ms INTEGER NOT NULL, "
+        "PRIMARY KEY (partition, offset))"
+    )
+    other.execute("INSERT INTO dead_letters VALUES ('events/0', 9, 'u', x'ff', 'later', 20)")
+    other.execute("INSERT INTO dead_letters VALUES ('events/0', 3, '', x'', 'first', 10)")
+    other.execute("PRAGMA user_version = 1")
+    other.commit()
+    other.close()
+    expected = [
+        DeadLetter("events/0", 9, "u", b"\xff", "later", 20),
+        DeadLetter("events/0", 3, "", b"", "first", 10),
+    ]
+    with closing(SqliteLog(path)) as log:
+        assert log.dead_letters() == expected
+        log.mark_redriven(expected[1:], 30)
+        second = DeadLetter("events/0", 3, "", b"x", "of the same record", 40, index=1)
+        log.dead_letter(second)
+    expected[1] = replace(expected[1], redriven_ms=30)
+    with closing(SqliteLog(path)) as log:
+        assert log.dead_letters() == [*expected, second]
 
 
 def test_empty_file_becomes_a_log_and_folders_are_made(tmp_path: Path) -> None:
@@ -242,5 +272,5 @@ def test_reading_a_million_positions_ahead_names_the_end(log: SqliteLog) -> None
     log.append([click("a")])
     records = log.read({}, max_records=10, timeout_s=0.0)
     assert advance({}, records) == {PARTITION: 1}
-    with pytest.raises(LogPositionError, match=r"position 1000000 is past the end .* which is 1"):
+    with pytest.raises(LogGapError, match=r"events/0@1000000, but the log holds 0 to 1;"):
         log.read({PARTITION: 1_000_000}, max_records=10, timeout_s=0.0)
