@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from domain.errors import LogError
 from domain.event_log import DeadLetter, Positions, Record
@@ -22,6 +21,7 @@ from domain.events import Event, ItemUpdate, event_key
 from stream.codec import encode
 from stream.kafka_client import kafka_errors_reported, read_topic, reject_missing_topics
 from stream.kafka_consumer import MergedConsumer
+from stream.kafka_letters import fold_letters, letter_headers, mark_headers
 from stream.kafka_producer import BoundedProducer, Outgoing
 from stream.kafka_settings import KafkaConfig
 
@@ -87,30 +87,30 @@ class KafkaLog:
     def dead_letter(self, letter: DeadLetter) -> None:
         """Store a record in the dead-letters topic, its origin in the headers.
 
-        The topic may come to hold the same position twice; `dead_letters` returns the first.
+        The topic may come to hold the same place twice; `dead_letters` returns the first.
         """
-        headers = {
-            "partition": letter.partition,
-            "offset": str(letter.offset),
-            "key": letter.key,
-            "reason": letter.reason,
-            "time_ms": str(letter.time_ms),
-        }
-        key = f"{letter.partition}@{letter.offset}"
-        packed = [(name, _bytes(text)) for name, text in headers.items()]
-        topic = self._config.dead_letters_topic
-        self._store([Outgoing(topic, _bytes(key), letter.value, packed)])
+        self._store([self._dead_letter_entry(letter, letter.value, letter_headers(letter))])
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return every dead letter, oldest first; reads the whole topic."""
         self._check()
-        letters: dict[tuple[str, int], DeadLetter] = {}
         topic = self._config.dead_letters_topic
         with kafka_errors_reported(self._bootstrap):
-            for entry in read_topic(self._bootstrap, self._config, topic):
-                letter = _letter(entry)
-                letters.setdefault((letter.partition, letter.offset), letter)
-        return list(letters.values())
+            return fold_letters(read_topic(self._bootstrap, self._config, topic))
+
+    def mark_redriven(self, letters: Sequence[DeadLetter], time_ms: int) -> None:
+        """Store a mark for each letter in the dead-letters topic, under the letter's key."""
+        marks = [
+            self._dead_letter_entry(letter, b"", mark_headers(letter, time_ms))
+            for letter in letters
+        ]
+        self._store(marks)
+
+    def _dead_letter_entry(
+        self, letter: DeadLetter, value: bytes, headers: dict[str, str]
+    ) -> Outgoing:
+        packed = [(name, _bytes(text)) for name, text in headers.items()]
+        return Outgoing(self._config.dead_letters_topic, _bytes(letter.where), value, packed)
 
     def close(self) -> None:
         """Close all connections; may be called twice."""
@@ -152,18 +152,3 @@ class KafkaLog:
 def _bytes(text: str) -> bytes:
     # Keys of foreign records may hold what is not UTF-8; they are marked rather than refused.
     return text.encode(errors="replace")
-
-
-def _letter(entry: Any) -> DeadLetter:
-    try:
-        texts = {name: raw.decode() for name, raw in entry.headers}
-        return DeadLetter(
-            partition=texts["partition"],
-            offset=int(texts["offset"]),
-            key=texts["key"],
-            value=entry.value or b"",
-            reason=texts["reason"],
-            time_ms=int(texts["time_ms"]),
-        )
-    except (KeyError, ValueError) as error:
-        raise LogError(f"{entry.topic}@{entry.offset}: is not a dead letter of ours") from error
