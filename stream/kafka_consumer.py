@@ -61,7 +61,7 @@ class MergedConsumer:
                 self._fill(int(timeout_s * 1000))
             if not any(self._buffers.values()) and self._is_behind():
                 self._fill(self._config.request_timeout_ms)
-        except OffsetOutOfRangeError as error:
+        except OffsetOutOfRangeError:
             self._next.clear()
             self._reject_gap(positions)
             # Retention has moved the beginning just now; the next read starts there.

@@ -179,8 +179,8 @@ def check_positions_outside_the_log_are_refused(place: Place) -> None:
     with closing(place.open()) as log:
         with pytest.raises(LogPositionError, match="nowhere/7"):
             log.read({"nowhere/7": 0}, max_records=10, timeout_s=0.0)
+        partition = next(iter(log.end_positions()))
         with pytest.raises(LogPositionError, match="-1"):
-            partition = next(iter(log.end_positions()))
             log.read({partition: -1}, max_records=10, timeout_s=0.0)
         assert len(read_on(log, {})) == 3
 
