@@ -1,7 +1,8 @@
 """The wire form of events: bytes in a log to events and back.
 
-A value is a `headrace.v1.Event` (Protocol Buffers), or one JSON object as `stream.event_json`
-describes it; the first byte tells them apart, because "{" opens no Protobuf event.
+A value is a `headrace.v1.Event` (Protocol Buffers), one JSON object as `stream.event_json`
+describes it, or many events as columns (`stream.columnar_form`); the first byte tells them apart,
+because "{" opens no Protobuf event and 0xDF opens neither.
 
 Scores, probabilities and vectors are float32 on the wire: a value that needs more bits comes back
 rounded. Everything else comes back as it was. `stream.event_check` says what is refused, on the way
@@ -28,8 +29,13 @@ from domain.events import (
     UserUpdate,
 )
 from protos.headrace.v1 import events_pb2
+from stream.columnar_form import columns_from_bytes, is_columnar
+from stream.columnar_objects import events_of
 from stream.event_check import contradiction
 from stream.event_json import event_from_text, event_to_text
+
+_BAD_BYTES = 2**20
+"""Bytes that the bad events of one columnar record may take alone, beyond what it takes itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ def decode(value: bytes) -> Event:
     """
     if value[:1] == b"{":
         return event_from_text(value)
+    if is_columnar(value):
+        raise DecodeError("expected one event, got a columnar record")
     try:
         message = events_pb2.Event.FromString(value)
     except ProtobufDecodeError as error:
@@ -88,9 +96,24 @@ def decode_record(value: bytes) -> list[Event | BadEvent]:
     position is one: it is passed when all of its events have been led through the loop.
     """
     try:
-        return [decode(value)]
+        return _columnar_events(value) if is_columnar(value) else [decode(value)]
     except DecodeError as error:
         return [BadEvent(0, error.reason, value)]
+
+
+def _columnar_events(value: bytes) -> list[Event | BadEvent]:
+    """Return the events of a columnar record; raises DecodeError when it cannot be read at all."""
+    found, bad = events_of(columns_from_bytes(value))
+    events: list[Event | BadEvent] = [*found]
+    # Columns share texts and features, single events do not: a hostile record could grow much.
+    budget = len(value) + _BAD_BYTES
+    for index in bad:
+        reason, alone = contradiction(found[index]), _event_to_bytes(found[index])
+        budget -= len(alone)
+        if budget < 0:
+            raise DecodeError(f"too many events that cannot be used, the last at {index}: {reason}")
+        events[index] = BadEvent(index, reason, alone)
+    return events
 
 
 def event_from_message(message: events_pb2.Event) -> Event:
