@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # faiss-gpu where an NVIDIA driver answers, faiss-cpu everywhere else; choose by hand with FAISS=cpu|gpu
 FAISS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: help install demo test check bench kafka format protos clean
+.PHONY: help install demo test tools check bench kafka format protos clean
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -21,8 +21,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## stream a world with a change of taste through everything, and print what happened
 	$(BIN)/headrace demo
 
-test: install ## the whole test suite
+test: install tools ## the whole test suite
 	$(BIN)/python -m pytest
+
+tools: ## look for the programs that some tests drive; a CI machine gets them
+	@sh deploy/test_tools.sh
 
 check: install ## ruff, ruff format and mypy strict
 	$(BIN)/ruff check .
@@ -32,8 +35,8 @@ check: install ## ruff, ruff format and mypy strict
 bench: install ## every benchmark, on its small size
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
 
-kafka: install ## a real Kafka broker on 127.0.0.1:9092 (needs Java 17 and Maven), until Ctrl-C
-	$(BIN)/python deploy/kafka/broker.py --port 9092 --data kafka-data
+kafka: install ## a real Kafka on 127.0.0.1:9092, or NODES=3 on free ports (Java 17, Maven), until Ctrl-C
+	$(BIN)/python deploy/kafka/broker.py --nodes $(or $(NODES),1) $(if $(PORT),--port $(PORT))
 
 format: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
