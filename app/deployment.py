@@ -49,6 +49,11 @@ class DataConfig:
         return self.path / "snapshots"
 
     @property
+    def journal(self) -> Path:
+        """Return the folder of the step journal."""
+        return self.path / "journal"
+
+    @property
     def process_logs(self) -> Path:
         """Return the folder of the child processes' logs."""
         return self.path / "logs"

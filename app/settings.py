@@ -40,6 +40,7 @@ from stream.checkpoint import CheckpointConfig
 from stream.deduplicator import DeduplicatorConfig
 from stream.feature_store import FeatureStoreConfig
 from stream.joiner import JoinerConfig
+from stream.journal import JournalConfig
 from stream.kafka_settings import KafkaConfig
 from stream.train_loop import TrainLoopConfig
 from stream.trainer import TrainerConfig
@@ -72,6 +73,7 @@ class Settings(BaseModel):
     memory: MemoryConfig = MemoryConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    journal: JournalConfig = JournalConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     server: ServerConfig = ServerConfig()
     recommender: RecommenderConfig = RecommenderConfig()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from app.errors import stop_on_signals
-from app.evaluation import FrozenComparison
-from app.learner_gauges import LearnerGauges
 from app.learners import LearnerConfigs, build_learners
 from app.process_setup import metrics_page, set_up_process
 from app.processes import stop_with_parent
 from app.settings import Settings
+from app.trainer_observers import build_observers
 from app.trainer_wiring import TrainerPlace, build_loop, build_trainer
 from domain.clock import SystemClock
 from monitoring.metrics import Metrics
 from snapshot.local_store import LocalSnapshotStore
-from stream.live_quality import LiveQuality
-from stream.observer import LoopObserver
 from stream.open_log import open_log
 
 
@@ -30,20 +27,7 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
     set_up_process(settings, metrics, "trainer")
     schema = settings.schema_declared
     learners = build_learners(schema, LearnerConfigs.of(settings))
-    observers: list[LoopObserver] = [
-        LiveQuality(
-            schema,
-            settings.prequential_quality,
-            settings.prequential_ranks,
-            settings.drift,
-            metrics,
-        ),
-        LearnerGauges(schema, learners, clock, metrics),
-    ]
-    comparison = None
-    if settings.evaluation.freeze_at_ms:
-        comparison = FrozenComparison(settings.evaluation, learners.ranking)
-        observers.append(comparison.observer)
+    observers, comparison = build_observers(settings, schema, learners, clock, metrics)
     loop = build_loop(settings, schema, learners, metrics, observers)
     with stop_on_signals() as stop:
         stop_with_parent(stop)

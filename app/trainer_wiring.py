@@ -6,20 +6,24 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.journal_settings import decisive_settings
 from app.learners import LearnerConfigs, Learners
 from app.settings import Settings
 from domain.clock import Clock
 from domain.errors import ConfigError, SnapshotError
-from domain.event_log import EventLog, Positions
+from domain.event_log import EventLog
 from domain.features import FeatureSchema
 from monitoring.metrics import Metrics
 from monitoring.session_ids import SessionIds
 from snapshot.local_store import LocalSnapshotStore, Snapshot
+from snapshot.manifest import Manifest
 from stream.batcher import Batcher
-from stream.checkpoint import Checkpointer, CheckpointTargets, restore
+from stream.checkpoint import JOURNAL, Checkpointer, CheckpointTargets, restore
 from stream.deduplicator import Deduplicator
 from stream.feature_store import FeatureStore
 from stream.joiner import Joiner
+from stream.journal import JournalFacts, StepJournal
+from stream.journal_files import JournalFolder
 from stream.observer import LoopObserver
 from stream.train_loop import LoopParts, TrainLoop
 from stream.trainer import Trainer, TrainerParts
@@ -72,32 +76,48 @@ def build_trainer(settings: Settings, loop: TrainLoop, place: TrainerPlace) -> T
         ConfigError: the snapshot was made with another schema or other learners.
         SnapshotError: there are snapshots, but none is whole.
     """
+    schema = loop.parts.schema
+    facts = JournalFacts(decisive_settings(settings, schema), schema.hash)
+    journal = StepJournal(
+        JournalFolder(settings.data.journal), settings.journal, facts, place.metrics
+    )
     checkpointer = Checkpointer(
         loop,
         CheckpointTargets(
             store=place.store,
             log=place.log,
+            journal=journal,
             extra={"learners": LearnerConfigs.of(settings).to_plain()},
         ),
         settings.checkpoint,
         place.clock,
         place.metrics,
     )
-    positions = _resume(settings, loop, place.store)
-    if positions is None:
+    manifest = _resume(settings, loop, place.store)
+    if manifest is None:
         positions = place.log.beginning_positions()
+        journal.begin(positions, steps=0, parent=None, previous=None)
         checkpointer.checkpoint(positions)
+    else:
+        positions = dict(manifest.positions)
+        journal.begin(
+            positions,
+            steps=manifest.step,
+            parent=manifest.snapshot_id,
+            previous=manifest.extra.get(JOURNAL),
+        )
     parts = TrainerParts(
         log=place.log,
         loop=loop,
         checkpointer=checkpointer,
+        journal=journal,
         clock=place.clock,
         metrics=place.metrics,
     )
     return Trainer(parts, settings.trainer, positions)
 
 
-def _resume(settings: Settings, loop: TrainLoop, store: LocalSnapshotStore) -> Positions | None:
+def _resume(settings: Settings, loop: TrainLoop, store: LocalSnapshotStore) -> Manifest | None:
     snapshot, damaged = store.load_newest_good()
     for line in damaged:
         logger.error("snapshot damaged", extra={"problem": line})
@@ -111,7 +131,7 @@ def _resume(settings: Settings, loop: TrainLoop, store: LocalSnapshotStore) -> P
         "resumed",
         extra={"snapshot": snapshot.manifest.snapshot_id, "step": loop.counts.steps},
     )
-    return dict(snapshot.manifest.positions)
+    return snapshot.manifest
 
 
 def _check_same(settings: Settings, schema: FeatureSchema, snapshot: Snapshot) -> None:

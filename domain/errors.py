@@ -13,6 +13,7 @@ HeadraceError
 |-- SnapshotError          something is wrong with a snapshot
 |   |-- SnapshotNotFoundError  there is none, or none with that id
 |   `-- SnapshotDamagedError   a file is missing, or its checksum differs (names the file)
+|-- JournalError           the step journal cannot be read, or not replayed (says which part)
 |-- ModelError             a model refuses to go on
 |   `-- NonFiniteLossError     a loss or gradient was NaN or infinite; the weights are unchanged
 |-- ProcessError           a child process ended although nobody asked it to
@@ -116,6 +117,10 @@ class SnapshotNotFoundError(SnapshotError):
 
 class SnapshotDamagedError(SnapshotError):
     """A file of a snapshot is missing or its checksum differs; the message names the file."""
+
+
+class JournalError(HeadraceError):
+    """The step journal cannot be read, or what it describes cannot be replayed any more."""
 
 
 class ModelError(HeadraceError):

@@ -91,6 +91,7 @@ class Metrics:
         maker = _Maker(self.registry)
         self.stream = StreamMetrics(maker)
         self.snapshot = SnapshotMetrics(maker)
+        self.journal = JournalMetrics(maker)
         self.retrieval = RetrievalMetrics(maker)
         self.ranking = RankingMetrics(maker)
         self.memory = MemoryMetrics(maker)
@@ -184,6 +185,19 @@ class SnapshotMetrics:
         self.publish_seconds.observe(seconds)
         self.size_bytes.set(size_bytes)
         self.last_step.set(step)
+
+
+class JournalMetrics:
+    """The step journal on the disk."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.size_bytes = make.gauge("journal_size_bytes", "Size of all segments kept.")
+        self.segments = make.gauge("journal_segments", "Segments kept.")
+
+    def observe(self, size_bytes: int, segments: int) -> None:
+        """Show what a checkpoint left behind."""
+        self.size_bytes.set(size_bytes)
+        self.segments.set(segments)
 
 
 class RetrievalMetrics:

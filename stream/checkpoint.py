@@ -14,6 +14,7 @@ from domain.features import schema_to_mapping
 from domain.snapshots import SnapshotPublisher
 from domain.state import State
 from monitoring.metrics import Metrics
+from stream.journal import StepJournal
 from stream.train_loop import TrainLoop
 
 logger = logging.getLogger(__name__)
@@ -40,11 +41,13 @@ class CheckpointTargets:
     """Where a checkpoint goes: the snapshot store, and the log that is told how far it reaches.
 
     Attributes:
+        journal: told before and after each snapshot; None writes none.
         extra: plain data that every snapshot carries, for whoever loads it.
     """
 
     store: SnapshotPublisher
     log: EventLog
+    journal: StepJournal | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -65,6 +68,7 @@ class Checkpointer:
         self._clock = clock
         self._metrics = metrics
         self._tried_s = self._published_s = clock.stopwatch_s()
+        self._failed = False
 
     @property
     def age_s(self) -> float:
@@ -76,29 +80,43 @@ class Checkpointer:
 
         One that failed counts too: a full disk is not tried again before the next time has come.
         """
+        if self._targets.journal is not None and self._targets.journal.full and not self._failed:
+            return True
         return self._clock.stopwatch_s() - self._tried_s >= self._config.every_s
 
     def checkpoint(self, positions: Positions) -> str:
         """Make progress durable and return the snapshot's id.
 
-        1. Write the loop's state, the learners and `positions` to a new snapshot.
-        2. Publish it: one rename, so readers see all of it or none.
-        3. Commit `positions` to the log.
+        1. Write the journal's segment: the order of what this snapshot holds beyond the last.
+        2. Write the loop's state, the learners and `positions` to a new snapshot.
+        3. Publish it: one rename, so readers see all of it or none.
+        4. Commit `positions` to the log.
 
-        A crash before 2 leaves the old snapshot with its old positions. A crash between 2 and 3 is
-        harmless: a restart seeks to the positions in the newest snapshot; the log's own commit
-        only feeds the lag panel. Committing first could lose events.
+        A crash before 3 leaves the old snapshot with its old positions, and perhaps a segment that
+        no snapshot names, which nobody looks at. A crash between 3 and 4 is harmless: a restart
+        seeks to the positions in the newest snapshot; the log's own commit only feeds the lag
+        panel. Committing first could lose events.
+
+        Raises:
+            SnapshotError: nothing was published.
+            JournalError: nothing was published, because the segment could not be written.
         """
         started_s = self._tried_s = self._clock.stopwatch_s()
+        self._failed = True
         parts, counts = self._loop.parts, self._loop.counts
+        journal = self._targets.journal
+        segment = journal.write(positions) if journal is not None else None
         snapshot_id = self._targets.store.publish(
             states_of(self._loop),
             positions=positions,
             step=counts.steps,
             event_time_ms=parts.watermark.newest_ms,
             schema_hash=parts.schema.hash,
-            extra={**self._targets.extra, **_facts(self._loop)},
+            extra={**self._targets.extra, **_facts(self._loop), **_named(segment)},
         )
+        self._failed = False
+        if journal is not None:
+            journal.published(snapshot_id, positions, steps=counts.steps)
         try:
             self._targets.log.commit(positions)
         except LogUnavailableError as error:
@@ -131,6 +149,14 @@ def restore(loop: TrainLoop, states: dict[str, State]) -> None:
     parts.memory.load(states["memory"])
     parts.retrieval.load(states["retrieval"])
     loop.load(states["stream"])
+
+
+JOURNAL = "journal"
+"""Key of a manifest's extra under which a snapshot names its segment."""
+
+
+def _named(segment: str | None) -> dict[str, Any]:
+    return {} if segment is None else {JOURNAL: segment}
 
 
 def _facts(loop: TrainLoop) -> dict[str, Any]:

@@ -8,11 +8,19 @@ from dataclasses import dataclass
 from threading import Event as StopSignal
 
 from domain.clock import Clock
-from domain.errors import ConfigError, DecodeError, LogUnavailableError, SchemaError, SnapshotError
+from domain.errors import (
+    ConfigError,
+    DecodeError,
+    JournalError,
+    LogUnavailableError,
+    SchemaError,
+    SnapshotError,
+)
 from domain.event_log import DeadLetter, EventLog, Positions, Record
 from monitoring.metrics import Metrics
 from stream.checkpoint import Checkpointer
 from stream.codec import decode
+from stream.journal import StepJournal
 from stream.train_loop import TrainLoop
 
 logger = logging.getLogger(__name__)
@@ -51,6 +59,7 @@ class TrainerParts:
     log: EventLog
     loop: TrainLoop
     checkpointer: Checkpointer
+    journal: StepJournal
     clock: Clock
     metrics: Metrics
 
@@ -134,6 +143,8 @@ class Trainer:
             self._lead(record)
             # One by one: if setting a record aside fails, reading goes on at exactly that record.
             self._positions[record.partition] = record.offset + 1
+            self._parts.journal.on_event(self._parts.loop.counts.steps)
+            self._parts.journal.on_record(record)
 
     def _lead(self, record: Record) -> None:
         try:
@@ -185,7 +196,7 @@ class Trainer:
             return
         try:
             snapshot_id = self._parts.checkpointer.checkpoint(self._positions)
-        except SnapshotError as error:
+        except (SnapshotError, JournalError) as error:
             self._parts.metrics.snapshot.publish_failures.inc()
             logger.error("snapshot not published", extra={"error": str(error)})
         else:

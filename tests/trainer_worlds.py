@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event as StopSignal
 from typing import Any, cast
@@ -117,7 +118,8 @@ class Workshop:
 
     def __init__(self, folder: Path, schema: FeatureSchema, settings: Settings) -> None:
         self.schema = schema
-        self.settings = settings
+        data = replace(settings.data, dir=str(folder))
+        self.settings = settings.model_copy(update={"data": data})
         self.log = SqliteLog(folder / "events.sqlite")
         self.snapshots = folder / "snapshots"
         self.loop: TrainLoop = make_loop(schema, settings)
