@@ -1,37 +1,42 @@
-"""Clients of a Kafka cluster: how they connect, what their errors mean, which topics they need."""
+"""Clients of a Kafka cluster: how they connect, and what their errors mean."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import (
     AuthorizationError,
     IllegalStateError,
+    KafkaConfigurationError,
     KafkaError,
     KafkaTimeoutError,
     LogTruncationError,
     MessageSizeTooLargeError,
-    NoError,
     OffsetOutOfRangeError,
-    TopicAlreadyExistsError,
-    for_code,
+    RecordListTooLargeError,
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
 )
 from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
 from kafka.structs import TopicPartition
 
 from domain.errors import LogError, LogPositionError, LogUnavailableError
-from stream.kafka_settings import CONSUMER_OPTIONS, PRODUCER_OPTIONS, KafkaConfig
+from stream.kafka_security import security_options
+from stream.kafka_settings import CLIENT_OPTIONS, CONSUMER_OPTIONS, PRODUCER_OPTIONS, KafkaConfig
 
 
 def make_producer(bootstrap: str, config: KafkaConfig) -> KafkaProducer:
     """Connect an idempotent producer."""
-    return KafkaProducer(
+    return _connected(
+        KafkaProducer,
         **_shared_options(bootstrap, config),
         **PRODUCER_OPTIONS,
-        kafka_client=_client_that_creates_no_topics,
         delivery_timeout_ms=config.append_timeout_ms,
         max_block_ms=config.request_timeout_ms,
     )
@@ -39,52 +44,17 @@ def make_producer(bootstrap: str, config: KafkaConfig) -> KafkaProducer:
 
 def make_consumer(bootstrap: str, config: KafkaConfig) -> KafkaConsumer:
     """Connect a consumer that is assigned partitions by hand and may commit positions."""
-    return KafkaConsumer(
+    return _connected(
+        KafkaConsumer,
         **_shared_options(bootstrap, config),
         **CONSUMER_OPTIONS,
-        kafka_client=_client_that_creates_no_topics,
         group_id=config.group,
     )
 
 
-def create_topics(bootstrap: str, config: KafkaConfig) -> None:
-    """Create the three topics; those that exist already are left as they are.
-
-    `bootstrap` is "host:port", or several of them separated by commas.
-
-    Raises:
-        LogError: the cluster refused; says which topic and why.
-        LogUnavailableError: no broker answers.
-    """
-    events = {"retention.ms": str(config.retention_ms)}
-    compacted = {"cleanup.policy": "compact"}
-    # One partition, so that dead letters have one order; they wait for a person, however long.
-    dead_letters = {"retention.ms": "-1"}
-    topics = {
-        config.events_topic: _topic(config, config.num_partitions, events),
-        config.items_topic: _topic(config, config.num_partitions, compacted),
-        config.dead_letters_topic: _topic(config, 1, dead_letters),
-    }
-    with kafka_errors_reported(bootstrap), closing(_make_admin(bootstrap, config)) as admin:
-        for topic in admin.create_topics(topics, raise_errors=False)["topics"]:
-            error = for_code(topic["error_code"])
-            if error not in (NoError, TopicAlreadyExistsError):
-                reason = topic.get("error_message") or error.__name__
-                raise LogError(f"kafka://{bootstrap}: cannot create {topic['name']}: {reason}")
-        admin.wait_for_topics(list(topics))
-
-
-def reject_missing_topics(bootstrap: str, config: KafkaConfig) -> None:
-    """Raise a LogError that names the topics the cluster does not have."""
-    expected = (config.events_topic, config.items_topic, config.dead_letters_topic)
-    with kafka_errors_reported(bootstrap), closing(_make_admin(bootstrap, config)) as admin:
-        found = set(admin.list_topics())
-    missing = [topic for topic in expected if topic not in found]
-    if missing:
-        raise LogError(
-            f"kafka://{bootstrap}: expected topics {', '.join(expected)}; "
-            f"the cluster has no {', '.join(missing)}"
-        )
+def make_admin(bootstrap: str, config: KafkaConfig) -> KafkaAdminClient:
+    """Connect a client that looks after topics."""
+    return _connected(KafkaAdminClient, **_shared_options(bootstrap, config))
 
 
 def read_topic(bootstrap: str, config: KafkaConfig, topic: str) -> Iterator[Any]:
@@ -117,41 +87,88 @@ def kafka_errors_reported(bootstrap: str) -> Iterator[None]:
         raise LogPositionError(
             f"{where}: a position lies outside what the log holds: {error}"
         ) from error
-    except (
-        AuthorizationError,
-        IllegalStateError,
-        MessageSizeTooLargeError,
-    ) as error:
+    except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+        raise LogError(
+            f"{where}: a record is larger than the topic takes (max.message.bytes): {error}"
+        ) from error
+    except (AuthorizationError, IllegalStateError, KafkaConfigurationError) as error:
         raise LogError(f"{where}: {error}") from error
     except KafkaError as error:
         raise LogUnavailableError(f"{where}: {error}") from error
 
 
-def _make_admin(bootstrap: str, config: KafkaConfig) -> KafkaAdminClient:
-    return KafkaAdminClient(**_shared_options(bootstrap, config))
-
-
 def _shared_options(bootstrap: str, config: KafkaConfig) -> dict[str, Any]:
     return {
+        **CLIENT_OPTIONS,
+        **security_options(config.security),
         "bootstrap_servers": bootstrap.split(","),
         "request_timeout_ms": config.request_timeout_ms,
         "bootstrap_timeout_ms": config.request_timeout_ms,
-        # The default, 30 s, would leave a client idle long after a broker has come back.
-        "reconnect_backoff_max_ms": 300,
+        "metadata_max_age_ms": config.metadata_max_age_ms,
     }
 
 
-def _client_that_creates_no_topics(**options: Any) -> KafkaNetClient:
-    # A mistyped topic must be an error. kafka-python 3.0.12 has allow_auto_create_topics for this
-    # but does not hand it on to the place that asks the broker.
-    client = KafkaNetClient(**options)
-    client.cluster.config["allow_auto_create_topics"] = False
-    return client
+def _connected(kind: Callable[..., Any], **options: Any) -> Any:
+    """Make a client; one that does not reach its cluster leaves nothing behind."""
+    made: list[KafkaNetClient] = []
+
+    def client(**configs: Any) -> KafkaNetClient:
+        net = NetworkSelector(**configs)
+        made.append(KafkaNetClient(net, _Connections(net, **configs), **configs))
+        # A mistyped topic must be an error. kafka-python 3.0.12 has allow_auto_create_topics for
+        # this but does not hand it on to the place that asks the broker.
+        made[0].cluster.config["allow_auto_create_topics"] = False
+        return made[0]
+
+    try:
+        return kind(**options, kafka_client=client)
+    except BaseException:
+        # kafka-python 3.0.12 does not: its thread would try to connect for ever, one per attempt.
+        for one in made:
+            one.close()
+        raise
 
 
-def _topic(config: KafkaConfig, num_partitions: int, settings: dict[str, str]) -> dict[str, Any]:
-    return {
-        "num_partitions": num_partitions,
-        "replication_factor": config.replication_factor,
-        "configs": settings | {"min.insync.replicas": str(config.min_insync_replicas)},
-    }
+class _Connections(KafkaConnectionManager):  # type: ignore[misc]
+    """Connections that say why they could not be made.
+
+    kafka-python 3.0.12 tries again until the time is over and then says that it could not, whether
+    nobody listened, the password was wrong or the certificate not trusted.
+    """
+
+    def __init__(self, net: Any, **configs: Any) -> None:
+        super().__init__(net, **configs)
+        self._last_failure = ""
+        self._refusal: KafkaConfigurationError | None = None
+
+    def maybe_raise_auth_failure(self, node_id: Any) -> None:
+        """Give up on the first contact when waiting would not help.
+
+        Later a refusal is not final: a broker may come up before the users it knows.
+        """
+        if self._refusal is not None and not self.bootstrapped:
+            raise self._refusal
+        super().maybe_raise_auth_failure(node_id)
+
+    async def _connect(self, node: Any, conn: Any, **options: Any) -> None:
+        await super()._connect(node, conn, **options)
+        failure = conn.init_future.exception if conn.init_future.failed() else None
+        self._last_failure = f"{node.host}:{node.port}: {failure}" if failure else ""
+        self._refusal = None if failure is None else _refusal(failure, self._last_failure)
+
+    async def _do_bootstrap(self, deadline: float | None) -> Any:
+        try:
+            return await super()._do_bootstrap(deadline)
+        except KafkaTimeoutError as error:
+            raise KafkaTimeoutError(f"no broker answers; {self._last_failure}") from error
+
+
+def _refusal(failure: Exception, text: str) -> KafkaConfigurationError | None:
+    """Return what to raise when trying again with the same settings would end the same way."""
+    if isinstance(failure, SaslAuthenticationFailedError | UnsupportedSaslMechanismError):
+        return KafkaConfigurationError(f"login refused by {text}")
+    # A failed handshake hides its cause behind its text.
+    for cause in (failure.__context__, *failure.args):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+            return KafkaConfigurationError(f"no TLS with {text}")
+    return None

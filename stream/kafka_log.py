@@ -19,11 +19,13 @@ from domain.errors import LogError
 from domain.event_log import DeadLetter, Positions, Record
 from domain.events import Event, ItemUpdate, event_key
 from stream.codec import encode
-from stream.kafka_client import kafka_errors_reported, read_topic, reject_missing_topics
+from stream.kafka_client import kafka_errors_reported, read_topic
 from stream.kafka_consumer import MergedConsumer
 from stream.kafka_letters import fold_letters, letter_headers, mark_headers
 from stream.kafka_producer import BoundedProducer, Outgoing
+from stream.kafka_security import security_options
 from stream.kafka_settings import KafkaConfig
+from stream.kafka_topics import reject_wrong_topics
 
 
 class KafkaLog:
@@ -33,11 +35,18 @@ class KafkaLog:
 
     Args:
         bootstrap: "host:port", or several of them separated by commas.
+
+    Raises:
+        ConfigError: a certificate or the password is not where the settings say.
+
+    The first use raises a LogError when a topic is missing or not as it must be.
     """
 
     def __init__(self, bootstrap: str, config: KafkaConfig | None = None) -> None:
         self._bootstrap = bootstrap
         self._config = config or KafkaConfig()
+        # A missing certificate or password is a mistake of now, not of the first read.
+        security_options(self._config.security)
         self._producer = BoundedProducer(bootstrap, self._config)
         self._topics_checked = False
         self._closed = False
@@ -98,6 +107,20 @@ class KafkaLog:
         with kafka_errors_reported(self._bootstrap):
             return fold_letters(read_topic(self._bootstrap, self._config, topic))
 
+    def append_again(self, letters: Sequence[DeadLetter]) -> None:
+        """Store the bytes of letters again, each in the topic it came from."""
+        topics = (self._config.events_topic, self._config.items_topic)
+        again = []
+        for letter in letters:
+            topic = letter.partition.rpartition("/")[0]
+            if topic not in topics:
+                raise LogError(
+                    f"kafka://{self._bootstrap}: expected a dead letter of {' or '.join(topics)}, "
+                    f"got one of {letter.where}"
+                )
+            again.append(Outgoing(topic, _bytes(letter.key), letter.value, []))
+        self._store(again)
+
     def mark_redriven(self, letters: Sequence[DeadLetter], time_ms: int) -> None:
         """Store a mark for each letter in the dead-letters topic, under the letter's key."""
         marks = [
@@ -137,7 +160,7 @@ class KafkaLog:
         if self._closed:
             raise LogError(f"kafka://{self._bootstrap}: the log is closed")
         if not self._topics_checked:
-            reject_missing_topics(self._bootstrap, self._config)
+            reject_wrong_topics(self._bootstrap, self._config)
             self._topics_checked = True
 
     @contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.errors import ConfigError
+from stream.kafka_security import KafkaSecurity
 
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -16,6 +17,7 @@ _POSITIVE = (
     "retention_ms",
     "max_in_flight_bytes",
     "request_timeout_ms",
+    "metadata_max_age_ms",
 )
 
 
@@ -30,13 +32,15 @@ class KafkaConfig:
     """Consumer group under which positions are committed; only lag monitors read them."""
 
     num_partitions: int = 4
-    """Partitions of the events topic and of the items topic when they are created."""
+    """Partitions of the events topic and of the items topic: so many are made, and fewer are
+    refused at start."""
 
     replication_factor: int = -1
     """Copies of each partition when topics are created; -1 is the cluster's default."""
 
     min_insync_replicas: int = 1
-    """Copies that must have a record before it is acknowledged; 2 with three replicas."""
+    """Copies that must have a record before it is acknowledged; 2 with three replicas. Topics that
+    ask for fewer are refused at start."""
 
     retention_ms: int = 7 * _DAY_MS
     """How long the events topic keeps records; a snapshot older than this cannot be resumed."""
@@ -51,6 +55,13 @@ class KafkaConfig:
     request_timeout_ms: int = 10_000
     """How long one request to a broker may take, the first contact included."""
 
+    metadata_max_age_ms: int = 10_000
+    """How often to ask which partitions there are and who leads them: a partition that is added is
+    read after at most so long."""
+
+    security: KafkaSecurity = field(default_factory=KafkaSecurity)
+    """TLS, and who we are."""
+
     def __post_init__(self) -> None:
         for name in ("topic_prefix", "group"):
             if not getattr(self, name):
@@ -61,6 +72,11 @@ class KafkaConfig:
         if self.replication_factor == 0 or self.replication_factor < -1:
             raise ConfigError(
                 f"kafka.replication_factor must be positive or -1, got {self.replication_factor}"
+            )
+        if 0 < self.replication_factor < self.min_insync_replicas:
+            raise ConfigError(
+                "kafka.min_insync_replicas must be at most kafka.replication_factor "
+                f"({self.replication_factor}), got {self.min_insync_replicas}"
             )
         if self.append_timeout_ms < 2 * self.request_timeout_ms:
             raise ConfigError(
@@ -83,6 +99,18 @@ class KafkaConfig:
         """Return the topic of records set aside."""
         return f"{self.topic_prefix}.dead-letters"
 
+
+CLIENT_OPTIONS: Final[Mapping[str, Any]] = {
+    # From 50 ms upwards to this; the default, 30 s, would leave a client idle long after a broker
+    # has come back.
+    "reconnect_backoff_ms": 50,
+    "reconnect_backoff_max_ms": 300,
+    # A request that failed because a leader moved is sent again after this.
+    "retry_backoff_ms": 100,
+    # Shorter than the 10 minutes after which brokers, and most load balancers, drop a connection.
+    "connections_max_idle_ms": 4 * 60 * 1000,
+}
+"""What all clients are given."""
 
 MAX_RECORD_BYTES: Final = 1_000_000
 """A broker takes batches of 1 MiB by default, and a record is never split."""

@@ -29,8 +29,8 @@ with warnings.catch_warnings():
     from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
     from kafka.admin import ConfigResource
 
-    from stream.kafka_client import create_topics
     from stream.kafka_log import KafkaLog
+    from stream.kafka_topics import create_topics
 
 from stream.kafka_settings import KafkaConfig
 

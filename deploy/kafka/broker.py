@@ -1,12 +1,12 @@
-"""One Kafka broker on this machine, from jars and without containers.
+"""A Kafka on this machine, one broker or a cluster, from jars and without containers.
 
 For tests, and for trying Headrace on a real Kafka:
 
-    python deploy/kafka/broker.py --port 9092 --data kafka-data
+    python deploy/kafka/broker.py                 one broker on 127.0.0.1:9092
+    python deploy/kafka/broker.py --nodes 3       a cluster on free ports
 
-runs it until Ctrl-C. Needs Java 17 or newer and Maven, which fetches the jars of `pom.xml` once
-into `$HEADRACE_CACHE` (`~/.cache/headrace`). It listens on the loopback address only and has no
-replicas: not a deployment.
+runs until Ctrl-C. Needs Java 17 or newer and Maven, which fetches the jars of `pom.xml` once into
+`$HEADRACE_CACHE` (`~/.cache/headrace`). It listens on the loopback address only: not a deployment.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -33,25 +35,20 @@ _CLUSTER_ID = "aGVhZHJhY2UtYnJva2VyMQ"  # any 16 bytes in base64: "headrace-brok
 
 _PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-log.dirs={data}
-offsets.topic.replication.factor=1
+inter.broker.listener.name=PLAINTEXT
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 # With the defaults (9 s) a broker that was killed is refused until its old session has run out.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=300
+# Leaders that a killed broker had are handed out at once, and it gets them back soon after.
+leader.imbalance.check.interval.seconds=5
 """
+
+_INTERNAL_TOPICS = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
 
 _JAVA_FLAGS = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 """A small heap and a quick start; peak speed does not matter here."""
@@ -118,24 +115,55 @@ def _free_port() -> int:
             return port
 
 
+@dataclass(frozen=True)
+class Node:
+    """Place of a broker in its cluster.
+
+    Attributes:
+        id: from 1.
+        controllers: port of every node's controller, by node id; one entry is a cluster of one.
+    """
+
+    id: int = 1
+    controllers: Mapping[int, int] = field(default_factory=lambda: {1: _free_port()})
+
+
 class KafkaBroker:
     """A broker that keeps its data in a folder, and can be stopped, killed and started again.
 
     Args:
         folder: made when it does not exist; a broker started on it again finds its old records.
         port: where clients connect; any free one when None.
+        node: place in a cluster; None is a cluster of its own.
+        listeners: further listeners, name to security protocol, each on a free port.
+        properties: further settings of the broker; they win over ours.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        node: Node | None = None,
+        listeners: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
         self._folder = folder.resolve()
-        self._port = port or _free_port()
-        self._controller_port = _free_port()
+        self._node = node or Node()
+        self._protocols = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
+        self._ports = {name: _free_port() for name in self._protocols}
+        self._ports["PLAINTEXT"] = port or self._ports["PLAINTEXT"]
+        self._own_properties = dict(properties or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap(self) -> str:
         """Return "host:port", as clients want it."""
-        return f"127.0.0.1:{self._port}"
+        return self.address("PLAINTEXT")
+
+    def address(self, listener: str) -> str:
+        """Return "host:port" of a listener."""
+        return f"127.0.0.1:{self._ports[listener]}"
 
     def start(self) -> None:
         """Start the broker and wait until it answers.
@@ -143,23 +171,29 @@ class KafkaBroker:
         Raises:
             BrokerError: it did not come up; the message ends with its last lines.
         """
+        self.launch()
+        self.wait_until_it_answers()
+
+    def launch(self) -> None:
+        """Start the broker; nodes of a cluster answer only when most of them were launched.
+
+        Raises:
+            BrokerError: a program is missing, or the folder could not be formatted.
+        """
         jars = fetch_jars()
         self._folder.mkdir(parents=True, exist_ok=True)
         settings = self._folder / "server.properties"
-        settings.write_text(
-            _PROPERTIES.format(
-                port=self._port,
-                controller_port=self._controller_port,
-                data=self._folder / "data",
-            )
-        )
+        settings.write_text(self._properties())
         if not (self._folder / "data" / "meta.properties").exists():
             self._format(jars, settings)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 _java(jars, "kafka.Kafka", str(settings)), stdout=log, stderr=subprocess.STDOUT
             )
-        self._wait_until_it_answers()
+
+    def is_running(self) -> bool:
+        """Return whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
         """Shut the broker down in order; may be called when it does not run."""
@@ -173,6 +207,12 @@ class KafkaBroker:
         """Wait until the broker ends by itself; returns its exit code."""
         assert self._process is not None, "start it first"
         return self._process.wait()
+
+    def ask_to_stop(self) -> None:
+        """Tell the broker to shut down, and do not wait for it."""
+        if self.is_running():
+            assert self._process is not None
+            self._process.send_signal(signal.SIGTERM)
 
     def __enter__(self) -> KafkaBroker:
         self.start()
@@ -190,6 +230,30 @@ class KafkaBroker:
     def _log(self) -> Path:
         return self._folder / "broker.log"
 
+    def _properties(self) -> str:
+        node = self._node
+        num_nodes = len(node.controllers)
+        controller = f"CONTROLLER://127.0.0.1:{node.controllers[node.id]}"
+        open_to_clients = [f"{name}://{self.address(name)}" for name in self._protocols]
+        protocols = {**self._protocols, "CONTROLLER": "PLAINTEXT"}
+        voters = [f"{one}@127.0.0.1:{port}" for one, port in node.controllers.items()]
+        copies, in_sync = min(3, num_nodes), min(2, num_nodes)
+        lines = {
+            "node.id": str(node.id),
+            "listeners": ",".join([*open_to_clients, controller]),
+            "advertised.listeners": ",".join(open_to_clients),
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}" for name, protocol in protocols.items()
+            ),
+            "controller.quorum.voters": ",".join(voters),
+            "log.dirs": str(self._folder / "data"),
+            "default.replication.factor": str(copies),
+            **{f"{topic}.replication.factor": str(copies) for topic in _INTERNAL_TOPICS},
+            **{f"{topic}.min.isr": str(in_sync) for topic in _INTERNAL_TOPICS[1:]},
+            **self._own_properties,
+        }
+        return _PROPERTIES + "".join(f"{key}={value}\n" for key, value in lines.items())
+
     def _format(self, jars: Path, settings: Path) -> None:
         arguments = ("format", "-t", _CLUSTER_ID, "-c", str(settings))
         done = subprocess.run(
@@ -201,7 +265,12 @@ class KafkaBroker:
         if done.returncode != 0:
             raise BrokerError(f"formatting {self._folder} failed: {done.stdout}{done.stderr}")
 
-    def _wait_until_it_answers(self) -> None:
+    def wait_until_it_answers(self) -> None:
+        """Wait for the line that says so.
+
+        Raises:
+            BrokerError: it ended, or took too long; the message ends with its last lines.
+        """
         assert self._process is not None
         deadline = time.monotonic() + _START_TIMEOUT_S
         while b"Kafka Server started" not in self._log.read_bytes():
@@ -223,22 +292,111 @@ class KafkaBroker:
         self._process = None
 
 
+class KafkaCluster:
+    """Several brokers, each of which can be killed and started again.
+
+    Args:
+        folder: has one folder for each node.
+        num_nodes: they are numbered from 1.
+        port: of node 1, the others count up from it; any free ones when None.
+    """
+
+    def __init__(self, folder: Path, *, num_nodes: int = 3, port: int | None = None) -> None:
+        ids = range(1, num_nodes + 1)
+        controllers = {one: _free_port() for one in ids}
+        self._nodes = {
+            one: KafkaBroker(
+                folder / f"node-{one}",
+                port=port + one - 1 if port else None,
+                node=Node(one, controllers),
+            )
+            for one in ids
+        }
+
+    @property
+    def bootstrap(self) -> str:
+        """Return "host:port" of every node, separated by commas."""
+        return ",".join(node.bootstrap for node in self._nodes.values())
+
+    def start(self, node: int | None = None) -> None:
+        """Start one node, or all that do not run, and wait until they answer.
+
+        Raises:
+            BrokerError: one did not come up; the message ends with its last lines.
+        """
+        chosen = self._nodes.values() if node is None else [self._nodes[node]]
+        starting = [one for one in chosen if not one.is_running()]
+        for one in starting:
+            one.launch()
+        for one in starting:
+            one.wait_until_it_answers()
+
+    def kill(self, node: int | None = None) -> None:
+        """End one node, or all, at once, as a crash would."""
+        for one in self._nodes.values() if node is None else [self._nodes[node]]:
+            one.kill()
+
+    def stop(self) -> None:
+        """Shut all nodes down in order; may be called when none runs."""
+        for one in self._nodes.values():
+            one.ask_to_stop()
+        for one in self._nodes.values():
+            one.stop()
+
+    def wait(self) -> int:
+        """Wait until any node ends by itself; returns its number."""
+        while True:
+            for number, one in self._nodes.items():
+                if not one.is_running():
+                    return number
+            time.sleep(0.2)
+
+    def __enter__(self) -> KafkaCluster:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
 def _java(jars: Path, main_class: str, *arguments: str) -> list[str]:
     log_settings = f"-Dlog4j2.configurationFile={_HERE / 'log4j2.properties'}"
     return ["java", *_JAVA_FLAGS, log_settings, "-cp", f"{jars}/*", main_class, *arguments]
 
 
 def main() -> int:
-    """Run a broker until Ctrl-C or SIGTERM."""
-    parser = argparse.ArgumentParser(description="Run one Kafka broker on this machine.")
-    parser.add_argument("--port", type=int, default=9092, help="default: 9092")
-    parser.add_argument("--data", type=Path, default=Path("kafka-data"), help="default: kafka-data")
+    """Run a broker or a cluster until Ctrl-C or SIGTERM."""
+    parser = argparse.ArgumentParser(description="Run a Kafka on this machine until Ctrl-C.")
+    parser.add_argument("--nodes", type=int, default=1, help="default: 1")
+    parser.add_argument(
+        "--port", type=int, help="of the first node; default: 9092 for one node, else free ports"
+    )
+    parser.add_argument(
+        "--data", type=Path, help="folder; default: kafka-data, with more nodes kafka-data-NODES"
+    )
     options = parser.parse_args()
+    if not 1 <= options.nodes <= 9:
+        parser.error(f"--nodes must be 1 to 9, got {options.nodes}")
+    one = options.nodes == 1
+    data = options.data or Path("kafka-data" if one else f"kafka-data-{options.nodes}")
+    port = options.port or (9092 if one else None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with KafkaBroker(options.data, port=options.port) as broker:
-            print(f"kafka://{broker.bootstrap} answers; Ctrl-C stops it", flush=True)
-            return broker.wait()
+        cluster = KafkaCluster(data, num_nodes=options.nodes, port=port)
+        with cluster:
+            print(f"kafka://{cluster.bootstrap} answers; Ctrl-C stops it", flush=True)
+            number = cluster.wait()
+            print(f"node {number} has ended; see {data}/node-{number}/broker.log", file=sys.stderr)
+            return 1
     except KeyboardInterrupt:
         return 0
     except BrokerError as error:

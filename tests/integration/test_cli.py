@@ -20,6 +20,7 @@ from tests.command_line import ROOT, Ended, Headrace, counted, quiet_surrounding
 
 SHARED = {"--config", "--data-dir", "--log", "--set"}
 DATASET = {"--dataset", "--path", "--limit", "--positive-at", "--columns"}
+LETTERS = {"--since", "--until", "--reason", "--partition", "--limit"}
 FLAGS = {
     "demo": {"--dataset", "--path", "--limit", "--columns", "--seconds", "--seed", "--keep"},
     "up": {"--config", "--data-dir", "--set", "--grpc"},
@@ -38,7 +39,11 @@ FLAGS = {
     "snapshots rollback": {"--config", "--data-dir"},
     "datasets list": set(),
     "datasets prepare": {*DATASET, "--out"} - {"--dataset"},
-    "topics create": {"--config", "--log", "--set"},
+    "topics create": {"--config", "--log", "--partitions", "--replication", "--set"},
+    "topics check": {"--config", "--log", "--set"},
+    "dead-letters list": {*LETTERS, "--redriven", "--json", *SHARED},
+    "dead-letters show": SHARED,
+    "dead-letters redrive": {*LETTERS, "--again", "--force", "--dry-run", "--yes", *SHARED},
 }  # fmt: skip
 """Every command and its flags. Flags are few: what is not needed daily is a setting."""
 
@@ -174,10 +179,20 @@ MISTAKES = [
     ("datasets prepare events --path CSV --out FOLDER/x.parquet", "dataset.columns must name the"),
     ("topics create --data-dir FOLDER", "No such option: --data-dir"),
     ("topics create", "data.log: expected kafka://host:port, got sqlite:///"),
+    ("topics create --partitions 0", "Invalid value for '--partitions': "),
+    ("topics check", "data.log: expected kafka://host:port, got sqlite:///"),
+    (
+        "topics check --log kafka://127.0.0.1:1 --set kafka.security.protocol=SSL "
+        "--set kafka.security.ca_file=FOLDER/no.pem",
+        "kafka.security.ca_file: FOLDER/no.pem: No such file or directory",
+    ),
     ("train --set metrics.trainer_port=-1", "metrics.trainer_port must be a port, got -1"),
     ("serve --grpc 50051", "server.address must be host:port, got '50051'"),
     ("demo --path FOLDER", "--path, --limit and --columns: of use only together with --dataset"),
     ("snapshots promote", "Missing argument 'ID' (see headrace snapshots promote --help)"),
+    ("dead-letters show", "Missing argument 'WHERE' (see headrace dead-letters show --help)"),
+    ("dead-letters list --since soon", "--since: expected an age such as 30m, 2h or 7d, or a time"),
+    ("dead-letters list --log file://CSV", "data.log: a recorded log has no dead letters, got"),
     ("snapshot list", "No such command 'snapshot'"),
 ]
 
@@ -201,6 +216,7 @@ FAILURES = [
     ("validate --log file://FOLDER/x.parquet", "FOLDER/x.parquet: there is no such file"),
     ("snapshots list --data-dir FOLDER", "FOLDER/snapshots: there are no snapshots yet"),
     ("snapshots rollback --data-dir FOLDER", "FOLDER/snapshots: there are no snapshots yet"),
+    ("dead-letters list --data-dir FOLDER", "FOLDER/events.sqlite: there is no event log yet"),
     ("publish --dataset abrupt --limit 3 --data-dir CSV", "CSV: File exists"),
 ]
 

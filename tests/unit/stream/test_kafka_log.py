@@ -120,27 +120,31 @@ def test_backlog_is_read_by_time_and_not_partition_by_partition(log: KafkaLog) -
     assert len(records) == 20 * 23
 
 
-def test_read_sees_partitions_that_were_added_later(log: KafkaLog, config: KafkaConfig) -> None:
-    log.append([click(n, user=n) for n in range(20)])
-    records = read_on(log)
-    with admin() as client:
-        client.create_partitions({config.events_topic: 5})
-    with closing(KafkaLog(bootstrap(), config)) as other:
-        other.append([click(n, user=n) for n in range(20, 60)])
-        assert {record.partition for record in read_on(other)} > {r.partition for r in records}
-    assert log._consumer is not None
-    log._consumer._consumer.topics()  # what the client does by itself every five minutes
-    records += read_on(log, advance({}, records))
-    assert sorted(decode(record.value).event_id for record in records) == [
-        f"e{n:05d}" for n in range(60)
-    ]
+def test_partition_added_while_running_is_read_by_itself(config: KafkaConfig) -> None:
+    curious = replace(config, metadata_max_age_ms=100)
+    with closing(KafkaLog(bootstrap(), curious)) as log:
+        log.append([click(n, user=n) for n in range(20)])
+        records = read_on(log)
+        with admin() as client:
+            client.create_partitions({config.events_topic: 5})
+        with closing(KafkaLog(bootstrap(), config)) as other:
+            other.append([click(n, user=n) for n in range(20, 60)])
+            assert {record.partition for record in read_on(other)} > {r.partition for r in records}
+        records = read_at_least(log, records, 60)
+        assert sorted(decode(record.value).event_id for record in records) == [
+            f"e{n:05d}" for n in range(60)
+        ]
+        # The writer of before finds the new partition too.
+        log.append([click(n, user=n) for n in range(60, 80)])
+        added = read_at_least(log, records, 80)[60:]
+        assert not {record.partition for record in added} <= {r.partition for r in records[:20]}
 
 
 def test_missing_topics_are_named_and_not_created(log: KafkaLog) -> None:
     mistyped = KafkaConfig(topic_prefix="headrcae")
     with closing(KafkaLog(bootstrap(), mistyped)) as other:
         for use in (lambda: other.append([click(0)]), other.end_positions, other.dead_letters):
-            with pytest.raises(LogError, match=r"the cluster has no headrcae\.events, "):
+            with pytest.raises(LogError, match=r"headrcae\.events missing: `headrace topics create`"):
                 use()
     log.append([click(0)])
     with admin() as client:
@@ -283,6 +287,11 @@ def test_missing_java_skips_these_tests_and_fails_them_under_ci(
         ({"num_partitions": 0}, "kafka.num_partitions must be positive, got 0"),
         ({"max_in_flight_bytes": -1}, "kafka.max_in_flight_bytes must be positive, got -1"),
         ({"replication_factor": 0}, "kafka.replication_factor must be positive or -1, got 0"),
+        (
+            {"replication_factor": 1, "min_insync_replicas": 2},
+            "kafka.min_insync_replicas must be at most kafka.replication_factor (1), got 2",
+        ),
+        ({"metadata_max_age_ms": 0}, "kafka.metadata_max_age_ms must be positive, got 0"),
         ({"append_timeout_ms": 19_999}, "kafka.append_timeout_ms must be at least twice"),
     ],
 )
