@@ -9,6 +9,7 @@ import typer
 
 from app.commands import (
     datasets,
+    dead_letters,
     demo,
     publish,
     replay,
@@ -50,6 +51,7 @@ app.command("validate")(validate.validate)
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(topics.app, name="topics")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 def main() -> None:

@@ -103,6 +103,16 @@ class EventLog(Protocol):
     def dead_letters(self) -> list[DeadLetter]:
         """Return every dead letter, oldest first."""
 
+    def append_again(self, letters: Sequence[DeadLetter]) -> None:
+        """Store the bytes of letters again, under their keys, where such records go.
+
+        An event that had its effect already has none now: its id is known.
+
+        Raises:
+            LogError: the log is read only, or has no place for one of them; none was stored.
+            LogUnavailableError: nothing may be assumed about them.
+        """
+
     def mark_redriven(self, letters: Sequence[DeadLetter], time_ms: int) -> None:
         """Remember, durably, that these letters were appended to the log again at `time_ms`."""
 

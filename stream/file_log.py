@@ -95,6 +95,10 @@ class FileLog:
         """Return the dead letters given to this object, oldest first."""
         return list(self._dead_letters.values())
 
+    def append_again(self, letters: Sequence[DeadLetter]) -> None:
+        """Refuse: a recorded log is read only."""
+        raise LogError(f"{self._path}: a recorded log is read only; nothing is redriven into it")
+
     def mark_redriven(self, letters: Sequence[DeadLetter], time_ms: int) -> None:
         """Refuse: what is read only cannot have been appended to."""
         raise LogError(f"{self._path}: a recorded log is read only; nothing is redriven into it")

@@ -162,6 +162,10 @@ class SqliteLog:
             rows = connection.execute("SELECT * FROM dead_letters ORDER BY rowid").fetchall()
         return [DeadLetter(*row) for row in rows]
 
+    def append_again(self, letters: Sequence[DeadLetter]) -> None:
+        """Store the bytes of letters again, all or none."""
+        self.append_raw([(letter.key, letter.value) for letter in letters])
+
     def mark_redriven(self, letters: Sequence[DeadLetter], time_ms: int) -> None:
         """Remember that letters were appended again, all of them or none."""
         with self._writing() as connection:

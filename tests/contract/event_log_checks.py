@@ -341,6 +341,24 @@ def check_dead_letters_are_seen_by_another_handle(place: Place) -> None:
         assert other.dead_letters() == letters()
 
 
+def check_a_letter_is_appended_again_under_its_key(place: Place) -> None:
+    with closing(place.open()) as log:
+        log.append_raw([("u1", b"\xff\x00"), ("ü", b"")])
+        for record in read_on(log, {}):
+            letter = DeadLetter(*_fields(record), reason="no event", time_ms=1)
+            log.dead_letter(letter)
+        before = log.end_positions()
+        log.append_again([])
+        assert log.end_positions() == before
+        log.append_again(log.dead_letters())
+        again = [(record.key, record.value) for record in read_on(log, before)]
+        assert sorted(again) == [("u1", b"\xff\x00"), ("ü", b"")]
+
+
+def _fields(record: Record) -> tuple[str, int, str, bytes]:
+    return record.partition, record.offset, record.key, record.value
+
+
 def check_letters_are_marked_as_redriven(place: Place) -> None:
     one, other, *rest = letters()
     with closing(place.open()) as log:

@@ -99,6 +99,7 @@ RECORDED: Mapping[str, str] = {
     "check_foreign_bytes_come_back_as_they_are": READ_ONLY,
     "check_commits_are_seen_by_another_handle": IN_MEMORY,
     "check_dead_letters_are_seen_by_another_handle": IN_MEMORY,
+    "check_a_letter_is_appended_again_under_its_key": READ_ONLY,
     "check_letters_are_marked_as_redriven": READ_ONLY,
 }
 

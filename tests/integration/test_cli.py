@@ -27,7 +27,7 @@ FLAGS = {
     "train": {*SHARED, "--until-end"},
     "serve": {*SHARED, "--grpc"},
     "replay": {
-        *DATASET, "--out", "--seed", "--config", "--set",
+        *DATASET, *SHARED, "--out", "--seed", "--journal", "--snapshot",
         "--user-column", "--item-column", "--time-column", "--time-unit", "--kind-column",
         "--value-column", "--label-column", "--impression-column", "--context-column",
     },

@@ -168,6 +168,8 @@ def test_recorded_log_refuses_to_be_written(tmp_path: Path) -> None:
         log.append_raw([("u", b"")])
     with pytest.raises(LogError, match="read only; nothing is redriven into it"):
         log.mark_redriven([], 1)
+    with pytest.raises(LogError, match="read only; nothing is redriven into it"):
+        log.append_again([])
     log.close()
 
 
