@@ -10,7 +10,6 @@ import typer
 from app.dataset_options import (
     ColumnsOption,
     ContextColumnOption,
-    DatasetOption,
     ImpressionColumnOption,
     ItemColumnOption,
     KindColumnOption,
@@ -25,10 +24,16 @@ from app.dataset_options import (
     open_chosen,
 )
 from app.options import ConfigOption, SetOption, settings_from
+from domain.errors import ConfigError
+
+_LIVE = "A live run, learned again (instead of --dataset)"
 
 
 def replay(
-    dataset: DatasetOption,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", help="Name, see `headrace datasets list`.", metavar="NAME"),
+    ] = None,
     path: PathOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the report as JSON.", metavar="FILE")
@@ -48,6 +53,43 @@ def replay(
     impression_column: ImpressionColumnOption = None,
     context_column: ContextColumnOption = None,
     columns: ColumnsOption = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal",
+            help="Folder of a live run's step journal: learn it again, and compare the bits.",
+            metavar="DIR",
+            rich_help_panel=_LIVE,
+        ),
+    ] = None,
+    snapshot: Annotated[
+        str,
+        typer.Option(
+            "--snapshot",
+            help="Snapshot to compare with: an id, current or latest.",
+            metavar="ID",
+            rich_help_panel=_LIVE,
+        ),
+    ] = "current",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            "-d",
+            help="Folder of its snapshots and embedded log; the one above the journal.",
+            metavar="DIR",
+            rich_help_panel=_LIVE,
+        ),
+    ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log",
+            help="Its event log, when that is not the embedded one (data.log).",
+            metavar="URL",
+            rich_help_panel=_LIVE,
+        ),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -56,17 +98,32 @@ def replay(
     Prints the quality of the online model, with and without the error memory, beside a copy that
     stopped learning half-way and counting baselines.
 
+    With --journal, learns again what a trainer learned live, in the same order, and compares the
+    bits of everything learned with its snapshot; ends with status 1 when they differ.
+
     Examples:
     - `headrace replay --dataset kuairand-pure --path DIR --out out.json`
     - `headrace replay --dataset movielens --path DIR --positive-at 4`
     - `headrace replay --dataset abrupt --limit 5000`
     - `headrace replay --dataset events --path clicks.csv --columns columns.toml`
+    - `headrace replay --journal headrace-data/journal`
+    - `headrace replay --journal DATA/journal --log kafka://localhost:9092`
     """
+    overrides = list(set_ or ())
+    if (dataset is None) == (journal is None):
+        raise ConfigError("--dataset: expected a dataset, or --journal with that of a live run")
+    if journal is not None:
+        from app.journal_run import run_journal_replay
+
+        settings = settings_from(
+            config, overrides, data_dir=data_dir or journal.absolute().parent, log=log
+        )
+        raise typer.Exit(run_journal_replay(settings, journal, snapshot))
     from rich.console import Console
 
     from app.replay_run import print_report, run_replay, write_report
 
-    overrides = list(set_ or ())
+    assert dataset is not None
     if seed is not None:
         overrides.append(f"seed={seed}")
     settings = settings_from(config, overrides)

@@ -135,7 +135,8 @@ def places(folder: Path) -> dict[str, str]:
 
 COLUMNS = "--user-column who --item-column what --time-column when"
 MISTAKES = [
-    ("replay", "Missing option '--dataset' (see headrace replay --help)"),
+    ("replay", "--dataset: expected a dataset, or --journal with that of a live run"),
+    ("replay --dataset abrupt --journal FOLDER", "--dataset: expected a dataset, or --journal"),
     ("replay --dataset nope", "no dataset 'nope'; there are: kuairand-pure, movielens, "),
     ("replay --dataset movielens", "--path: where is movielens? A folder or file is needed"),
     ("replay --dataset movielens --path FOLDER/nowhere", "FOLDER/nowhere: no such folder"),
