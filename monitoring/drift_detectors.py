@@ -1,8 +1,8 @@
-"""River's drift detectors behind one small protocol: a value comes in, a drift signal may come out.
+"""Drift detectors behind one small protocol: a value comes in, a drift signal may come out.
 
-River decides *whether* a stream changed. What a detector of ours adds: values are put on one scale
-first, so that one setting suits a loss near 0.6 and a like rate near 0.02; the moment of change is
-estimated; and the state is plain data.
+ADWIN and Page-Hinkley (compiled, with river's results) and river's KSWIN decide *whether* a stream
+changed. What is added here: values are put on one scale first, so that one setting suits a loss
+near 0.6 and a like rate near 0.02; the moment of change is estimated; and the state is plain data.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from domain.errors import ConfigError
 from domain.state import State
+from monitoring.drift_kernels import AdwinBank, AdwinRule, PageHinkleyBank, PageHinkleyRule
 from monitoring.drift_signal import DriftKind, DriftSignal
 
 DetectorName = Literal["adwin", "page_hinkley", "kswin"]
@@ -95,12 +96,12 @@ class DriftDetector(Protocol):
         """Become what `save` described; what was here before is gone."""
 
 
-class RiverDetector:
-    """One of river's detectors on one stream.
+class StreamDetector:
+    """One of the detectors on one stream.
 
-    River's own state is never stored. A detector is what it becomes by seeing the kept values from
-    a fresh start, so kept values are its state: they are bounded (`max_values`), they say when the
-    change began, and `load` shows them to a fresh detector.
+    What the test itself remembers is never stored. A detector is what it becomes by seeing the kept
+    values from a fresh start, so kept values are its state: they are bounded (`max_values`), they
+    say when the change began, and `load` shows them to a fresh detector.
     """
 
     def __init__(
@@ -170,32 +171,34 @@ class RiverDetector:
 
     def _restart(self, value_M: NDArray[np.float64], time_M: NDArray[np.int64]) -> None:
         """Start afresh with these values; alarms they may raise now were dealt with before."""
-        self._river = self._make()
+        self._test = self._make()
         self._num_kept = len(value_M)
         self._value_M[: self._num_kept] = value_M
         self._time_M[: self._num_kept] = time_M
         self._centre, self._scale = 0.0, 1.0
-        for index in range(self._num_kept):
-            self._show(index)
+        if self._num_kept >= self._warm_up:
+            self._take_reference()
+            self._test.show_all(self._standardised(self._value_M[: self._num_kept]))
 
     def _show(self, index: int) -> bool:
-        """Show kept value `index` to river; return whether it raises an alarm.
+        """Show kept value `index` to the test; return whether it raises an alarm.
 
-        River sees nothing until the warm-up is complete, then all of it at once.
+        The test sees nothing until the warm-up is complete, then all of it at once.
         """
         if index + 1 < self._warm_up:
             return False
         if index + 1 == self._warm_up:
-            reference_M = self._value_M[: self._warm_up]
-            self._centre = float(reference_M.mean())
-            self._scale = max(float(reference_M.std()), _floor(self._centre))
-            for value in reference_M[:-1]:
-                self._river.update(self._standardised(value))
-        self._river.update(self._standardised(self._value_M[index]))
-        return bool(self._river.drift_detected)
+            self._take_reference()
+            self._test.show_all(self._standardised(self._value_M[:index]))
+        return self._test.show(float(self._standardised(self._value_M[index : index + 1])[0]))
 
-    def _standardised(self, value: float) -> float:
-        return min(max(float(value - self._centre) / self._scale, -_CLIP), _CLIP)
+    def _take_reference(self) -> None:
+        reference_M = self._value_M[: self._warm_up]
+        self._centre = float(reference_M.mean())
+        self._scale = max(float(reference_M.std()), _floor(self._centre))
+
+    def _standardised(self, value_M: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.clip((value_M - self._centre) / self._scale, -_CLIP, _CLIP)
 
 
 def change_point(value_M: NDArray[np.float64]) -> int:
@@ -214,72 +217,94 @@ def change_point(value_M: NDArray[np.float64]) -> int:
     return int(np.argmax(np.abs(excess) / np.sqrt(k * (M - k)))) + 1
 
 
-class _RiverDriftDetector(Protocol):
-    @property
-    def drift_detected(self) -> bool: ...
+class _Test(Protocol):
+    def show(self, value: float) -> bool:
+        """Take a standardised value; return whether it raises an alarm."""
 
-    def update(self, x: float) -> object: ...
+    def show_all(self, value_M: NDArray[np.float64]) -> None:
+        """Take values whose alarms nobody wants to know of."""
 
 
-def _recipe(
-    name: DetectorName, config: DriftDetectorsConfig
-) -> tuple[Callable[[], _RiverDriftDetector], int]:
-    """Return how to make a fresh river detector, and how many values it should be kept for."""
-    # Here, because river brings scikit-learn and SciPy with it: seconds of start-up that only a
-    # process which watches for drift should pay.
-    from river import drift
-
+def _recipe(name: DetectorName, config: DriftDetectorsConfig) -> tuple[Callable[[], _Test], int]:
+    """Return how to make a fresh test, and how many values it should be kept for."""
     match name:
         case "adwin":
-            return (lambda: _ScaledAdwin(config.adwin_delta)), config.max_values
+            return (lambda: _Adwin(config.adwin_delta)), config.max_values
         case "page_hinkley":
-            return (
-                lambda: drift.PageHinkley(
-                    min_instances=config.warm_up,
-                    delta=config.page_hinkley_slack,
-                    threshold=config.page_hinkley_threshold,
-                )
-            ), config.max_values
+            rule = PageHinkleyRule(
+                min_instances=config.warm_up,
+                delta=config.page_hinkley_slack,
+                threshold=config.page_hinkley_threshold,
+            )
+            return (lambda: _PageHinkley(rule)), config.max_values
         case "kswin":
             # Its memory is its window: keeping more would only make a restart slow, and it is slow
-            # (0.3 ms per value). The seed is fixed, so that a restart sees the same draws.
+            # (0.3 ms per value).
             window = config.kswin_window
-            return (
-                lambda: drift.KSWIN(
-                    alpha=config.kswin_alpha,
-                    window_size=window,
-                    stat_size=3 * window // 10,
-                    seed=1,
-                )
-            ), max(5 * window, 4 * config.warm_up)
+            return (lambda: _Kswin(config)), max(5 * window, 4 * config.warm_up)
     raise ConfigError(f"drift.detectors: no such detector: {name!r}")
 
 
-class _ScaledAdwin:
+class _Adwin:
     """ADWIN on values cut at three standard deviations and moved into [0, 1].
 
     Its bound is derived for that range. With a wider cut ordinary values fill little of the range
     and the bound is never reached: a shift of one standard deviation is found after 100 values
     with this cut, not within 300 with a cut at ten.
+
+    It looks for a change at each value rather than at every 32nd, which was made for streams of
+    single examples: ours are means of many, few enough.
     """
 
     _CUT = 3.0
 
     def __init__(self, delta: float) -> None:
-        # River looks for a change at every 32nd value, made for streams of single examples. Ours
-        # are means of many, few enough to look at each.
-        from river import drift  # late, as in `_recipe`
+        self._bank = AdwinBank(1, AdwinRule(delta=delta, clock=1))
 
-        adwin: Any = drift.ADWIN  # river's constructor is not annotated
-        self._adwin = adwin(delta=delta, clock=1)
+    def show(self, value: float) -> bool:
+        return bool(self._bank.update(self._in_range(np.array([value])))[0])
 
-    @property
-    def drift_detected(self) -> bool:
-        return bool(self._adwin.drift_detected)
+    def show_all(self, value_M: NDArray[np.float64]) -> None:
+        self._bank.run(0, self._in_range(value_M))
 
-    def update(self, x: float) -> None:
-        cut = min(max(x, -self._CUT), self._CUT)
-        self._adwin.update((cut + self._CUT) / (2.0 * self._CUT))
+    def _in_range(self, value_M: NDArray[np.float64]) -> NDArray[np.float64]:
+        cut = self._CUT
+        return (np.clip(value_M, -cut, cut) + cut) / (2.0 * cut)
+
+
+class _PageHinkley:
+    """Two-sided Page-Hinkley."""
+
+    def __init__(self, rule: PageHinkleyRule) -> None:
+        self._bank = PageHinkleyBank(1, rule)
+
+    def show(self, value: float) -> bool:
+        return bool(self._bank.update(np.array([value]))[0])
+
+    def show_all(self, value_M: NDArray[np.float64]) -> None:
+        self._bank.run(0, value_M)
+
+
+class _Kswin:
+    """River's KSWIN; its seed is fixed, so that a restart sees the same draws."""
+
+    def __init__(self, config: DriftDetectorsConfig) -> None:
+        # Here, because river brings scikit-learn and SciPy with it: seconds of start-up that only
+        # those who ask for this detector should pay.
+        from river import drift
+
+        window = config.kswin_window
+        self._river: Any = drift.KSWIN(  # not annotated by river
+            alpha=config.kswin_alpha, window_size=window, stat_size=3 * window // 10, seed=1
+        )
+
+    def show(self, value: float) -> bool:
+        self._river.update(value)
+        return bool(self._river.drift_detected)
+
+    def show_all(self, value_M: NDArray[np.float64]) -> None:
+        for value in value_M.tolist():
+            self._river.update(value)
 
 
 def _floor(mean: float) -> float:

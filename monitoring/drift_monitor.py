@@ -15,7 +15,7 @@ from monitoring.drift_detectors import (
     DetectorName,
     DriftDetector,
     DriftDetectorsConfig,
-    RiverDetector,
+    StreamDetector,
     WatchedStream,
 )
 from monitoring.drift_signal import DriftSignal, signal_from_plain, signal_to_plain
@@ -71,7 +71,7 @@ class DriftMonitor:
         self._metrics = metrics.monitoring
         self._streams = {
             stream.name: _Watch(
-                [RiverDetector(name, stream, config.sensitivity) for name in config.detectors]
+                [StreamDetector(name, stream, config.sensitivity) for name in config.detectors]
             )
             for stream in streams
         }
@@ -155,7 +155,7 @@ class DriftMonitor:
 class _Watch:
     """One stream: its detectors, the point being gathered and when it last gave a signal."""
 
-    def __init__(self, detectors: Sequence[RiverDetector]) -> None:
+    def __init__(self, detectors: Sequence[StreamDetector]) -> None:
         self.detectors: Sequence[DriftDetector] = detectors
         self._names = [detector.name for detector in detectors]
         self.total = 0.0

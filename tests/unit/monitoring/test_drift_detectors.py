@@ -13,7 +13,7 @@ from domain.state import state_hash
 from monitoring.drift_detectors import (
     DetectorName,
     DriftDetectorsConfig,
-    RiverDetector,
+    StreamDetector,
     WatchedStream,
     change_point,
 )
@@ -34,7 +34,7 @@ def shifted(at: int, deviations: float, length: int, seed: int = 0) -> NDArray[n
 
 
 def run(
-    detector: RiverDetector, values: NDArray[np.float64], start: int = 0
+    detector: StreamDetector, values: NDArray[np.float64], start: int = 0
 ) -> list[tuple[int, DriftSignal]]:
     """Return (index, signal); value i happens at second i."""
     signals = [
@@ -49,7 +49,7 @@ def test_detector_finds_a_shift_of_two_deviations_soon_and_says_when_it_began(
     name: DetectorName, delay: int
 ) -> None:
     # usual delays: 41, 17 and 24 values
-    signals = run(RiverDetector(name, LOSS, CONFIG), shifted(300, 2.0, 450))
+    signals = run(StreamDetector(name, LOSS, CONFIG), shifted(300, 2.0, 450))
     assert len(signals) == 1
     index, signal = signals[0]
     assert 300 < index <= 300 + delay
@@ -64,25 +64,25 @@ def test_detector_finds_a_shift_of_two_deviations_soon_and_says_when_it_began(
 
 @pytest.mark.parametrize(("name", "length"), [("adwin", 8_000), ("page_hinkley", 8_000)])
 def test_detector_is_silent_on_noise_however_long(name: DetectorName, length: int) -> None:
-    assert run(RiverDetector(name, LOSS, CONFIG), noise(length)) == []
+    assert run(StreamDetector(name, LOSS, CONFIG), noise(length)) == []
 
 
 def test_kswin_is_silent_on_noise() -> None:
-    assert run(RiverDetector("kswin", LOSS, CONFIG), noise(1_000)) == []
+    assert run(StreamDetector("kswin", LOSS, CONFIG), noise(1_000)) == []
 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detector_sees_the_same_whatever_the_scale_of_its_stream(name: DetectorName) -> None:
     values = shifted(200, 4.0, 300)
-    plain = run(RiverDetector(name, LOSS, CONFIG), values)
-    scaled = run(RiverDetector(name, LOSS, CONFIG), 1_000.0 * values - 5.0)
+    plain = run(StreamDetector(name, LOSS, CONFIG), values)
+    scaled = run(StreamDetector(name, LOSS, CONFIG), 1_000.0 * values - 5.0)
     assert [index for index, _ in plain] == [index for index, _ in scaled]
     assert plain
 
 
 def test_detector_takes_the_new_level_as_normal_after_a_signal() -> None:
     there_and_back = np.concatenate([noise(300), noise(300, 1) + 0.2, noise(300, 2)])
-    signals = run(RiverDetector("page_hinkley", LOSS, CONFIG), there_and_back)
+    signals = run(StreamDetector("page_hinkley", LOSS, CONFIG), there_and_back)
     assert len(signals) == 2
     assert signals[0][1].after > signals[0][1].before
     assert signals[1][1].after < signals[1][1].before
@@ -92,12 +92,12 @@ def test_detector_takes_the_new_level_as_normal_after_a_signal() -> None:
 def test_fall_is_no_signal_when_only_a_rise_is_bad_news() -> None:
     stream = WatchedStream(name="loss", kind="concept", alarm_on="rise")
     good, bad = shifted(300, -3.0, 450), shifted(300, 3.0, 450)
-    assert run(RiverDetector("adwin", stream, CONFIG), good) == []
-    assert len(run(RiverDetector("adwin", stream, CONFIG), bad)) == 1
+    assert run(StreamDetector("adwin", stream, CONFIG), good) == []
+    assert len(run(StreamDetector("adwin", stream, CONFIG), bad)) == 1
 
 
 def test_constant_stream_is_silent_until_it_moves() -> None:
-    detector = RiverDetector("page_hinkley", LOSS, CONFIG)
+    detector = StreamDetector("page_hinkley", LOSS, CONFIG)
     assert run(detector, np.zeros(500)) == []
     assert len(run(detector, np.full(20, 0.01), start=500)) == 1
 
@@ -108,7 +108,7 @@ def test_load_continues_bit_for_bit_where_save_stood(name: DetectorName) -> None
     values = np.concatenate([shifted(200, 3.0, 480), noise(200, 1)])
     cuts = (215,) if name == "kswin" else (10, 190, 215, 450, 600)  # KSWIN is slow
     for cut in cuts:
-        straight, before, after = (RiverDetector(name, LOSS, config) for _ in range(3))
+        straight, before, after = (StreamDetector(name, LOSS, config) for _ in range(3))
         run(straight, values[:cut])
         run(before, values[:cut])
         after.load(before.save())
@@ -119,14 +119,14 @@ def test_load_continues_bit_for_bit_where_save_stood(name: DetectorName) -> None
 
 @pytest.mark.parametrize("name", ["adwin", "page_hinkley"])
 def test_detector_keeps_no_more_values_than_configured(name: DetectorName) -> None:
-    detector = RiverDetector(name, LOSS, replace(CONFIG, max_values=200))
+    detector = StreamDetector(name, LOSS, replace(CONFIG, max_values=200))
     for value in noise(1_500):
         detector.update(float(value), 0)
         assert len(detector.save()["values"]) <= 200
 
 
 def test_detector_still_finds_a_shift_just_after_it_forgot_old_values() -> None:
-    detector = RiverDetector("page_hinkley", LOSS, replace(CONFIG, max_values=200))
+    detector = StreamDetector("page_hinkley", LOSS, replace(CONFIG, max_values=200))
     assert [index < 430 for index, _ in run(detector, shifted(402, 3.0, 500))] == [True]
 
 
