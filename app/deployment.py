@@ -54,6 +54,16 @@ class DataConfig:
         return self.path / "journal"
 
     @property
+    def history(self) -> Path:
+        """Return the file with the past of the metrics."""
+        return self.path / "history.sqlite"
+
+    @property
+    def reports(self) -> Path:
+        """Return the folder of replay reports that the dashboard lists."""
+        return self.path / "reports"
+
+    @property
     def process_logs(self) -> Path:
         """Return the folder of the child processes' logs."""
         return self.path / "logs"

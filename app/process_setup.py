@@ -9,8 +9,10 @@ from typing import Literal
 
 from app.deployment import MetricsConfig
 from app.settings import Settings
+from domain.clock import Clock
 from domain.errors import ConfigError
 from monitoring.exporter import Exporter, ExporterConfig, Readiness
+from monitoring.history_recorder import HistoryPlace, HistoryRecorder
 from monitoring.log_setup import set_up_logging
 from monitoring.metrics import Metrics
 
@@ -21,6 +23,14 @@ def set_up_process(settings: Settings, metrics: Metrics, process: str) -> None:
     """Log to standard error, count errors, and say what runs here."""
     set_up_logging(settings.log, metrics)
     metrics.app.info.labels(process=process, version=VERSION).set(1)
+
+
+def metric_history(
+    settings: Settings, source: str, metrics: Metrics, clock: Clock
+) -> HistoryRecorder:
+    """Return what keeps the past of the metrics, for curves, while it is entered."""
+    place = HistoryPlace(path=settings.data.history, source=source)
+    return HistoryRecorder(place, settings.history, metrics, clock)
 
 
 @contextmanager

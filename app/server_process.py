@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.errors import stop_on_signals
-from app.process_setup import metrics_page, set_up_process
+from app.process_setup import metric_history, metrics_page, set_up_process
 from app.processes import stop_with_parent
 from app.server_wiring import RunningServer, running_server
 from app.settings import Settings
@@ -14,15 +14,16 @@ from monitoring.metrics import Metrics
 
 def run_server(settings: Settings) -> None:
     """Run a server in this process until it is told to stop."""
-    metrics = Metrics()
+    metrics, clock = Metrics(), SystemClock()
     set_up_process(settings, metrics, "server")
     schema = settings.schema_declared
     with stop_on_signals() as stop:
         stop_with_parent(stop)
         settings.data.path.mkdir(parents=True, exist_ok=True)
         with (
-            running_server(settings, schema, SystemClock(), metrics) as server,
+            running_server(settings, schema, clock, metrics) as server,
             metrics_page(settings.metrics, "server", metrics, lambda: _why_not_ready(server)),
+            metric_history(settings, f"server {settings.server.address}", metrics, clock),
         ):
             stop.wait()
 

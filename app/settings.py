@@ -21,8 +21,10 @@ from app.setting_layers import read_layers
 from domain.errors import ConfigError
 from domain.features import FeatureSchema
 from memory.config import MemoryConfig
+from monitoring.dashboard.config import DashboardConfig
 from monitoring.drift_monitor import DriftMonitorConfig
 from monitoring.log_setup import LogConfig
+from monitoring.metric_history import HistoryConfig
 from monitoring.prequential_quality import PrequentialQualityConfig
 from monitoring.prequential_ranks import PrequentialRanksConfig
 from monitoring.session_ids import SessionIdsConfig
@@ -61,6 +63,8 @@ class Settings(BaseModel):
     log: LogConfig = LogConfig()
     kafka: KafkaConfig = KafkaConfig()
     metrics: MetricsConfig = MetricsConfig()
+    history: HistoryConfig = HistoryConfig()
+    dashboard: DashboardConfig = DashboardConfig()
     trainer: TrainerConfig = TrainerConfig()
     deduplicator: DeduplicatorConfig = DeduplicatorConfig()
     watermark: WatermarkConfig = WatermarkConfig()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, build_learners
-from app.process_setup import metrics_page, set_up_process
+from app.process_setup import metric_history, metrics_page, set_up_process
 from app.processes import stop_with_parent
 from app.settings import Settings
 from app.trainer_observers import build_observers
@@ -37,7 +37,10 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
         store.become_writer()
         place = TrainerPlace(log=log, store=store, clock=clock, metrics=metrics)
         trainer = build_trainer(settings, loop, place)
-        with metrics_page(settings.metrics, "trainer", metrics):
+        with (
+            metrics_page(settings.metrics, "trainer", metrics),
+            metric_history(settings, "trainer", metrics, clock),
+        ):
             trainer.run(stop, until_end=until_end)
         if comparison is not None:
             comparison.write(loop)

@@ -17,6 +17,7 @@ HeadraceError
 |-- ModelError             a model refuses to go on
 |   `-- NonFiniteLossError     a loss or gradient was NaN or infinite; the weights are unchanged
 |-- ProcessError           a child process ended although nobody asked it to
+|-- RecordsError           what was kept of past metrics cannot be used (names the file)
 `-- ServingError           an answer cannot be given
     |-- NotReadyError          no snapshot is live yet
     |-- OverloadedError        the request was refused early because too many are waiting
@@ -133,6 +134,10 @@ class NonFiniteLossError(ModelError):
 
 class ProcessError(HeadraceError):
     """A child process ended although nobody asked it to; the message says how."""
+
+
+class RecordsError(HeadraceError):
+    """What was kept of past metrics or signals cannot be used; the message names the file."""
 
 
 class ServingError(HeadraceError):

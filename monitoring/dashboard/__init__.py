@@ -1,0 +1,1 @@
+"""The web page for people on call: reads records, serves pages, holds nothing itself."""
