@@ -30,7 +30,11 @@ class Variant(Protocol):
         """Labels became known."""
 
     def probabilities(self, measured: Sequence[Measured]) -> NDArray[np.float64]:
-        """Return, for each measured example, the primary head's probability before its label."""
+        """Return, for each of N measured examples, the probabilities before its labels.
+
+        Columns are the first heads of the schema, (N, K): all of them, or as many as a variant has
+        an opinion on.
+        """
 
     def on_forget(self, impression_ids: Sequence[str]) -> None:
         """Drop what was kept for impressions that are done with."""
@@ -49,7 +53,7 @@ class OnlineVariant:
 
     def probabilities(self, measured: Sequence[Measured]) -> NDArray[np.float64]:
         """Return the ranker's own probabilities."""
-        return np.array([one.base_H[0] for one in measured], np.float64)
+        return np.array([one.base_H for one in measured], np.float64)
 
     def on_forget(self, impression_ids: Sequence[str]) -> None:
         """Do nothing: nothing is kept."""
@@ -62,7 +66,7 @@ class MemoryVariant(OnlineVariant):
 
     def probabilities(self, measured: Sequence[Measured]) -> NDArray[np.float64]:
         """Return the compensated probabilities."""
-        return np.array([one.compensated_H[0] for one in measured], np.float64)
+        return np.array([one.compensated_H for one in measured], np.float64)
 
 
 class CounterVariant:
@@ -98,7 +102,7 @@ class CounterVariant:
         """Return the rates that were counted when the items were shown."""
         examples = [one.example for one in measured]
         scores = [self._scores[one.impression_id][one.item_index] for one in examples]
-        return np.array(scores, np.float64)
+        return np.array(scores, np.float64)[:, None]
 
     def on_forget(self, impression_ids: Sequence[str]) -> None:
         """Drop scores and requests."""
@@ -139,7 +143,7 @@ class FrozenVariant:
     def probabilities(self, measured: Sequence[Measured]) -> NDArray[np.float64]:
         """Return the copy's probabilities, the live ranker's for what was shown before."""
         self._score()
-        return np.array([self._probability(one) for one in measured], np.float64)
+        return np.array([self._probabilities(one) for one in measured], np.float64)
 
     def on_forget(self, impression_ids: Sequence[str]) -> None:
         """Drop captures and scores."""
@@ -147,13 +151,12 @@ class FrozenVariant:
             self._captured.pop(impression_id, None)
             self._scores.pop(impression_id, None)
 
-    def _probability(self, one: Measured) -> float:
+    def _probabilities(self, one: Measured) -> NDArray[np.float32]:
         example = one.example
-        scores_N = self._scores.get(example.impression_id)
-        if scores_N is None:
-            return float(one.base_H[0])
-        score_1 = scores_N[example.item_index : example.item_index + 1]
-        return float(on_sampled_scale(score_1, example.log_sampling_rate)[0])
+        score_NH = self._scores.get(example.impression_id)
+        if score_NH is None:
+            return one.base_H
+        return on_sampled_scale(score_NH[example.item_index], example.log_sampling_rate)
 
     def _score(self) -> None:
         """Score all that waits at once; the copy never changes, so when does not matter."""
@@ -161,5 +164,5 @@ class FrozenVariant:
             return
         results = self._ranker.predict(list(self._captured.values()))
         for name, result in zip(self._captured, results, strict=True):
-            self._scores[name] = result.probabilities[:, 0]
+            self._scores[name] = result.probabilities
         self._captured.clear()

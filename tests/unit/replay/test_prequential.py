@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from domain.errors import DatasetError
+from domain.examples import PositiveAction
+from domain.requests import UserView
 from monitoring.quality import auc, calibration_ratio, gauc, normalized_entropy
 from replay.prequential import Prequential
+from replay.records import digest, load_records, records_path
 from replay.variants import MemoryVariant, OnlineVariant
 from stream.observer import Measured
 from tests.unit.replay.measured_fakes import demand, example, measured
@@ -35,6 +40,10 @@ def _fed(num_lists: int = 40, max_examples: int | None = None) -> tuple[Prequent
             batch.append(measured(one, base, compensated, session))
         prequential.on_measured(batch)
     return prequential, np.array(rows)
+
+
+def _taken(count: int) -> list[PositiveAction]:
+    return [PositiveAction(UserView(user_id="ann"), f"i{at}", 5) for at in range(count)]
 
 
 def _quality(rows: Any, column: int) -> dict[str, Any]:
@@ -84,7 +93,9 @@ def test_label_that_is_not_known_is_not_measured() -> None:
     prequential.on_demand(demand("p", "a"))
     prequential.on_measured([measured(example("p", 0, NAN, 1.0))])
     assert prequential.variants(0, 1)["online"]["second_half"]["examples"] == 0
-    assert prequential.span_ms() == (0, 0)
+    assert len(prequential.records(0, 1).examples) == 1, "the other head's label is known"
+    prequential.on_measured([measured(example("p", 0, NAN, NAN))])
+    assert len(prequential.records(0, 1).examples) == 1
 
 
 def test_nothing_measured_is_said_with_none_and_never_with_nan() -> None:
@@ -157,11 +168,82 @@ def test_between_is_the_quality_of_what_was_shown_in_that_time() -> None:
 def test_retrieval_counts_misses_leaves_out_users_without_history_and_the_first_half() -> None:
     prequential = Prequential([])
     prequential.on_demand(demand("p", "a", ordinal=0))
-    prequential.on_ranks([], np.array([1, 1, 1], np.int64))  # before the split
+    prequential.on_ranks(_taken(3), np.array([1, 1, 1], np.int64))  # before the split
     prequential.on_demand(demand("q", "a", ordinal=1))
-    prequential.on_ranks([], np.array([2, 21, -1, 0], np.int64))
+    prequential.on_ranks(_taken(4), np.array([2, 21, -1, 0], np.int64))
     found = prequential.retrieval(split_at=2)
     assert found["predictions"] == 3
     assert found["recall@20"] == pytest.approx(1 / 3)
     assert found["mrr"] == pytest.approx((1 / 2 + 1 / 21) / 3)
     assert found["ndcg@20"] == pytest.approx((1 / math.log2(3)) / 3)
+
+
+# Records
+
+
+def test_records_say_of_each_example_what_was_known_when_it_was_shown() -> None:
+    prequential = Prequential([OnlineVariant()], heads=("click", "like"))
+    prequential.on_demand(demand("p", "i0", "i1", ordinal=0, session=4))
+    prequential.on_demand(demand("q", "i1", "i0", ordinal=1, session=5, user_id="bob"))
+    batch = [measured(example("q", 1, 0.0, NAN), session=5), measured(example("p", 0, 1.0, 1.0))]
+    prequential.on_measured(batch)
+    shown = prequential.records(split_at=1, num_demands=2).examples
+    assert shown.heads == ("click", "like")
+    columns = {name: values.tolist() for name, values in shown.columns.items()}
+    assert columns["key"] == [digest("q", "i1"), digest("p", "i0")]
+    assert columns["user"] == [digest("bob"), digest("ann")]
+    assert columns["ordinal"] == [1, 0]
+    assert columns["session"] == [5, 0]
+    assert columns["item_shown"] == [1, 0]
+    assert columns["known_actions"] == [0, 0]
+    assert np.array_equal(shown.label_NH, [[0.0, NAN], [1.0, 1.0]], equal_nan=True)
+    assert shown.scores["online"].tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    everything = np.ones(2, bool)
+    assert shown.known(0, everything).tolist() == [1, 0], "in the order they were shown"
+    assert shown.known(1, everything).tolist() == [1]
+
+
+def test_records_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+    prequential, _ = _fed()
+    prequential.on_ranks(_taken(3), np.array([2, -1, 0], np.int64))
+    before = prequential.records(split_at=20, num_demands=40)
+    path = records_path(tmp_path / "deep" / "out.json")
+    before.save(path)
+    assert path.name == "out.records.npz"
+    after = load_records(path)
+    assert (after.split_at, after.num_demands) == (20, 40)
+    assert after.examples.heads == ("0", "1")
+    assert np.array_equal(after.examples.label_NH, before.examples.label_NH, equal_nan=True)
+    for ours, theirs in (
+        (before.examples.columns, after.examples.columns),
+        (before.examples.scores, after.examples.scores),
+        (before.taken.columns, after.taken.columns),
+        (before.taken.ranks, after.taken.ranks),
+    ):
+        assert list(ours) == list(theirs)
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_nothing_measured_is_recorded_as_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "out.records.npz"
+    Prequential([OnlineVariant()], heads=("click",)).records(0, 0).save(path)
+    empty = load_records(path)
+    assert (len(empty.examples), len(empty.taken)) == (0, 0)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK not an archive", b"{}"])
+def test_file_that_holds_no_records_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "odd.npz"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"odd.npz: not the records of a replay"):
+        load_records(path)
+
+
+def test_records_cut_short_or_missing_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "out.records.npz"
+    with pytest.raises(DatasetError, match="no such file; `headrace replay --out` writes it"):
+        load_records(path)
+    _fed()[0].records(20, 40).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DatasetError, match="or cut short"):
+        load_records(path)

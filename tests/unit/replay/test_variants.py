@@ -57,8 +57,8 @@ def _frozen(live: TideRanker, from_ordinal: int) -> FrozenVariant:
 
 def test_online_is_the_ranker_and_memory_is_what_a_server_answers() -> None:
     one = measured(example("p", 0, 1.0, NAN), base=0.25, compensated=0.75)
-    assert OnlineVariant().probabilities([one]).tolist() == [0.25]
-    assert MemoryVariant().probabilities([one]).tolist() == [0.75]
+    assert OnlineVariant().probabilities([one]).tolist() == [[0.25, 0.25]]
+    assert MemoryVariant().probabilities([one]).tolist() == [[0.75, 0.75]]
     assert (OnlineVariant.name, MemoryVariant.name) == ("online", "online+memory")
 
 
@@ -69,8 +69,8 @@ def test_counters_answer_with_the_counts_of_the_moment_the_items_were_shown() ->
     counters.on_demand(demand("q", "a", "b"))
     before = [measured(example("p", index, 1.0)) for index in (0, 1)]
     after = [measured(example("q", index, 1.0)) for index in (0, 1)]
-    assert counters.probabilities(before).tolist() == [0.5, 0.5]
-    first, second = counters.probabilities(after)
+    assert counters.probabilities(before).tolist() == [[0.5], [0.5]]
+    first, second = counters.probabilities(after)[:, 0]
     assert first > 0.5 > second
 
 
@@ -98,7 +98,7 @@ def test_counters_of_sampled_labels_are_on_the_scale_of_those_labels() -> None:
         )
     counters.on_demand(demand("new", "x"))
     one = measured(example("new", 0, 1.0, log_sampling_rate=rate))
-    assert counters.probabilities([one]) == pytest.approx([0.2], abs=0.01)
+    assert counters.probabilities([one])[:, 0] == pytest.approx([0.2], abs=0.01)
 
 
 def test_counters_forget_what_is_done_with() -> None:
@@ -109,7 +109,7 @@ def test_counters_forget_what_is_done_with() -> None:
         counters.probabilities([measured(example("p", 0, 1.0))])
     counters.on_examples([example("p", 0, 1.0)])
     counters.on_demand(demand("q", "a"))
-    assert counters.probabilities([measured(example("q", 0, 1.0))]).tolist() == [0.5]
+    assert counters.probabilities([measured(example("q", 0, 1.0))]).tolist() == [[0.5]]
 
 
 def test_frozen_is_the_live_ranker_before_its_moment_and_never_moves_after() -> None:
@@ -120,7 +120,7 @@ def test_frozen_is_the_live_ranker_before_its_moment_and_never_moves_after() -> 
         live.height = height
         frozen.on_demand(demand(f"p{ordinal}", "a", ordinal=ordinal))
         one = measured(example(f"p{ordinal}", 0, 1.0), base=height)
-        answers.append(round(float(frozen.probabilities([one])[0]), 4))
+        answers.append(round(float(frozen.probabilities([one])[0, 0]), 4))
     assert answers == [0.1, 0.2, 0.3, 0.3]
     assert live.copies == 1
 
@@ -147,7 +147,7 @@ def test_frozen_answers_for_sampled_negatives_among_sampled_negatives() -> None:
     frozen = _frozen(live, from_ordinal=0)
     frozen.on_demand(demand("p", "a"))
     one = measured(example("p", 0, 1.0, log_sampling_rate=math.log(0.25)))
-    assert frozen.probabilities([one]) == pytest.approx([0.5])
+    assert frozen.probabilities([one])[0] == pytest.approx([0.5, 0.5])
 
 
 def test_frozen_forgets_what_is_done_with_scored_or_not() -> None:
@@ -158,7 +158,7 @@ def test_frozen_forgets_what_is_done_with_scored_or_not() -> None:
     frozen.on_demand(demand("q", "a"))
     frozen.on_forget(["p", "q"])
     gone = [measured(example(name, 0, 1.0), base=0.875) for name in ("p", "q")]
-    assert frozen.probabilities(gone).tolist() == [0.875, 0.875]
+    assert frozen.probabilities(gone).tolist() == [[0.875], [0.875]]
 
 
 def test_frozen_learns_nothing_from_labels() -> None:
@@ -167,4 +167,5 @@ def test_frozen_learns_nothing_from_labels() -> None:
     frozen.on_demand(demand("p", "a"))
     live.height = 0.9
     frozen.on_examples([example("p", 0, 1.0)])
-    assert frozen.probabilities([measured(example("p", 0, 1.0))]) == pytest.approx([0.1])
+    answer = frozen.probabilities([measured(example("p", 0, 1.0))])
+    assert answer[0] == pytest.approx([0.1, 0.1])
