@@ -38,6 +38,10 @@ class StoredModels:
         """Return the id of the snapshot to serve, None when there is none."""
         return self._store.current_id()
 
+    def earlier_ids(self, snapshot_id: str) -> list[str]:
+        """Return the ids of the snapshots before one, newest first."""
+        return [one for one in reversed(self._store.ids()) if one < snapshot_id]
+
     def load_models(self, snapshot_id: str) -> LiveModels:
         """Build models of their own from a verified snapshot.
 

@@ -9,6 +9,18 @@ from contextlib import contextmanager
 from domain.clock import Clock
 from domain.errors import DeadlineExceededError, OverloadedError
 
+_ANSWER_S = 0.1
+"""Time for an answer to be made and to travel."""
+
+
+def answerable_s(deadline_s: float) -> float:
+    """Return how long one may wait for something and still say in time that it did not come.
+
+    >>> answerable_s(2.0), answerable_s(0.5)
+    (1.9, 0.45)
+    """
+    return deadline_s - min(_ANSWER_S, deadline_s / 10)
+
 
 class Deadline:
     """The moment after which an answer is of no use to the caller."""

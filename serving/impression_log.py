@@ -3,6 +3,11 @@
 A durable append costs about the same for one event as for a thousand. So requests leave their
 events in a bounded queue, and one thread writes whatever has gathered while the last write ran
 (group commit): latency at rest is one write, throughput under load is that of large batches.
+
+Nobody is told that events are stored before the log has them. Who waited in vain takes back what
+was not begun; what was begun may still be stored, and may be sent again: a repeated event id has no
+effect. So while the log is away nothing piles up: one batch is being written, and in the queue are
+the events of those who still wait, and of those who do not wait at all, up to `max_queued_events`.
 """
 
 from __future__ import annotations
@@ -97,11 +102,23 @@ class ImpressionLog:
         try:
             stored.result(timeout_s)
         except TimeoutError:
-            withdrawn = stored.cancel()
+            withdrawn = self._withdraw(stored)
             outcome = "they were withdrawn" if withdrawn else "they may still be stored"
             raise LogUnavailableError(
                 f"the log did not take {len(events)} events within {timeout_s:.3f} s; {outcome}"
             ) from None
+
+    def _withdraw(self, stored: Future[None]) -> bool:
+        """Take back what has not been begun, so that it holds no memory while the log is away."""
+        if not stored.cancel():
+            return False
+        with self._changed:
+            for submission in self._queue:
+                if submission.stored is stored:
+                    self._queue.remove(submission)
+                    self._queued_events -= len(submission.events)
+                    break
+        return True
 
     def stop(self, timeout_s: float) -> None:
         """Take no more events, write those already taken, and give up after `timeout_s`."""

@@ -12,7 +12,7 @@ from domain.events import Event, Feedback, Impression, ItemUpdate, UserUpdate
 from domain.features import FeatureSchema
 from monitoring.metrics import ServingMetrics
 from serving import validate
-from serving.admission import Admission
+from serving.admission import Admission, answerable_s
 from serving.impression_log import ImpressionLog
 
 
@@ -90,7 +90,7 @@ class Publisher:
             return
         timeout_s = self._config.log_timeout_ms / 1_000
         if deadline_s is not None:
-            timeout_s = min(timeout_s, deadline_s)
+            timeout_s = min(timeout_s, answerable_s(deadline_s))
         try:
             with self._admission.enter():
                 self._impression_log.write(events, timeout_s)

@@ -19,7 +19,7 @@ from domain.recommendations import Path, Recommendation, ScoredItem
 from domain.requests import Candidates
 from monitoring.metrics import ServingMetrics
 from serving import request_id, validate
-from serving.admission import Admission, Deadline
+from serving.admission import Admission, Deadline, answerable_s
 from serving.answer import AnswerMaker, Query
 from serving.impression_log import ImpressionLog
 from serving.live_models import LiveModels, LiveModelSlot
@@ -249,7 +249,8 @@ class Recommender:
         started_s = self._clock.stopwatch_s()
         try:
             if self._config.wait_for_log:
-                timeout_s = min(self._config.log_timeout_ms / 1_000, query.deadline.remaining_s())
+                left_s = answerable_s(query.deadline.remaining_s())
+                timeout_s = min(self._config.log_timeout_ms / 1_000, left_s)
                 self._impression_log.write([impression], timeout_s)
             else:
                 self._impression_log.submit([impression])

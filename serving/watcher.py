@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from domain.errors import (
     LogPositionError,
     LogUnavailableError,
     SchemaError,
+    SnapshotDamagedError,
 )
 from domain.event_log import EventLog, Positions
 from domain.features import FeatureSchema
@@ -36,6 +38,9 @@ class SnapshotSource(Protocol):
 
     def current_id(self) -> str | None:
         """Return the id of the snapshot to serve, None when there is none."""
+
+    def earlier_ids(self, snapshot_id: str) -> Sequence[str]:
+        """Return the ids of the snapshots before one, newest first."""
 
     def load_models(self, snapshot_id: str) -> LiveModels:
         """Build models of their own from a verified snapshot; nothing is shared with others."""
@@ -82,7 +87,7 @@ class SnapshotWatcher:
         self._clock = clock
         self._config = config
         self._metrics = metrics
-        self._refused: dict[str, None] = {}
+        self._refused: dict[str, bool] = {}  # whether it is the files that are damaged
         self._last_complaint = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshot-watcher", daemon=True)
@@ -106,16 +111,15 @@ class SnapshotWatcher:
         """Take the current snapshot into service unless it is live or refused; say whether.
 
         A snapshot that cannot be loaded, belongs to another schema or cannot answer is refused for
-        good. A log that cannot be read is not the snapshot's fault: it is tried again.
+        good. A log that cannot be read is not the snapshot's fault: it is tried again. When the
+        current snapshot is damaged and none is live, the newest whole one before it stands in.
         """
         try:
-            snapshot_id = self._parts.source.current_id()
+            snapshot_id = self._next_id()
         except (HeadraceError, OSError) as error:
             self._complain("snapshots cannot be listed", error)
             return False
-        if snapshot_id is None or snapshot_id == self._parts.slot.snapshot_id:
-            return False
-        if snapshot_id in self._refused:
+        if snapshot_id is None:
             return False
         try:
             self._take_into_service(snapshot_id)
@@ -123,7 +127,7 @@ class SnapshotWatcher:
             self._complain(f"snapshot {snapshot_id} waits for the log", error)
             return False
         except HeadraceError as error:
-            self._refuse(snapshot_id)
+            self._refuse(snapshot_id, damaged=isinstance(error, SnapshotDamagedError))
             _logger.error("snapshot refused", extra={"snapshot": snapshot_id, "error": str(error)})
             return False
         except Exception:
@@ -133,6 +137,24 @@ class SnapshotWatcher:
             return False
         self._last_complaint = ""
         return True
+
+    def _next_id(self) -> str | None:
+        """Return the id of the snapshot to try now, None when there is none."""
+        source, live = self._parts.source, self._parts.slot.snapshot_id
+        current = source.current_id()
+        if current is None or current == live:
+            return None
+        if current not in self._refused:
+            return current
+        if live or not self._refused[current]:
+            return None
+        for earlier in source.earlier_ids(current):
+            if earlier not in self._refused:
+                _logger.warning(
+                    "snapshot stands in", extra={"snapshot": earlier, "instead_of": current}
+                )
+                return earlier
+        return None
 
     def _take_into_service(self, snapshot_id: str) -> None:
         """Make one snapshot live.
@@ -165,9 +187,9 @@ class SnapshotWatcher:
             },
         )
 
-    def _refuse(self, snapshot_id: str) -> None:
+    def _refuse(self, snapshot_id: str, *, damaged: bool = False) -> None:
         self._metrics.snapshot_refused.inc()
-        self._refused[snapshot_id] = None
+        self._refused[snapshot_id] = damaged
         while len(self._refused) > _REMEMBERED_REFUSALS:
             del self._refused[next(iter(self._refused))]
 

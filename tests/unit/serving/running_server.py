@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from domain.event_log import EventLog
 from domain.events import Event, Feedback
 from protos.headrace.v1 import (
     events_pb2,
@@ -40,9 +41,10 @@ class RunningServer:
         recommender: RecommenderConfig | None = None,
         publisher: PublisherConfig | None = None,
         server: ServerConfig | None = None,
+        log: EventLog | None = None,
     ) -> None:
         self.metrics = serving_metrics()
-        self.log = SqliteLog(folder / "log.sqlite")
+        self.log = log or SqliteLog(folder / "log.sqlite")
         self.slot = LiveModelSlot()
         self.shelf = Shelf()
         self.tail = LogTail(self.log, self.slot, CLOCK, TailConfig(), self.metrics)

@@ -153,6 +153,20 @@ def test_impression_log_withdraws_events_that_were_not_begun_in_time(log, gated)
     writer.stop(5.0)
 
 
+def test_impression_log_keeps_nothing_of_what_was_withdrawn(log, gated):
+    writer = started(gated, max_queued_events=2)
+    first = writer.submit([event(0)])
+    gated.entered.wait(5)
+    for _ in range(5):  # the second of them would be refused if the first were still there
+        with pytest.raises(LogUnavailableError, match="withdrawn"):
+            writer.write([event(1), event(2)], timeout_s=0.01)
+    gated.gate.set()
+    first.result(5)
+    writer.write([event(3)], timeout_s=5.0)
+    assert stored_ids(log) == ["e0", "e3"]
+    writer.stop(5.0)
+
+
 def test_impression_log_says_so_when_events_may_still_be_stored(gated):
     writer = started(gated)
     with pytest.raises(LogUnavailableError, match="may still be stored"):

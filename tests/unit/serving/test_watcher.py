@@ -157,6 +157,29 @@ def test_watcher_refuses_a_bad_snapshot_once_and_the_old_one_goes_on(post, caplo
     assert post.watcher.look_once()
 
 
+def test_watcher_begins_with_the_newest_whole_snapshot_when_the_current_one_is_damaged(
+    post, caplog
+):
+    for name in ("s1", "s2"):
+        post.shelf.put(name)
+    for name in ("s3", "s4"):
+        post.shelf.put_damaged(name)
+    assert [post.watcher.look_once() for _ in range(4)] == [False, False, True, False]
+    assert post.slot.snapshot_id == "s2"
+    assert post.shelf.loads == ["s4", "s3", "s2"]
+    assert 'event="snapshot stands in" snapshot=s2 instead_of=s4' in caplog.text
+    post.shelf.put("s5")
+    assert post.watcher.look_once()
+    assert post.slot.snapshot_id == "s5"
+
+
+def test_watcher_puts_nothing_in_place_of_a_snapshot_that_belongs_to_others(post):
+    post.shelf.put("s1")
+    post.shelf.put("s2", lambda: make_models("s2", schema=FeatureSchema()))
+    assert [post.watcher.look_once() for _ in range(3)] == [False, False, False]
+    assert (post.slot.snapshot_id, post.shelf.loads) == ("", ["s2"])
+
+
 def test_watcher_tries_again_when_only_the_log_was_away(post, caplog):
     class Away:
         def end_positions(self):

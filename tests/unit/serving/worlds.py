@@ -200,6 +200,10 @@ class Shelf:
     def current_id(self) -> str | None:
         return self.current
 
+    def earlier_ids(self, snapshot_id: str) -> list[str]:
+        ids = list(self.makers)
+        return ids[: ids.index(snapshot_id)][::-1]
+
     def load_models(self, snapshot_id: str) -> LiveModels:
         self.loads.append(snapshot_id)
         return self.makers[snapshot_id]()
