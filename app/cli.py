@@ -8,6 +8,7 @@ import sys
 import typer
 
 from app.commands import (
+    compare,
     datasets,
     dead_letters,
     demo,
@@ -46,6 +47,7 @@ app.command("up")(up.up)
 app.command("train")(train.train)
 app.command("serve")(serve.serve)
 app.command("replay")(replay.replay)
+app.command("compare")(compare.compare)
 app.command("publish")(publish.publish)
 app.command("validate")(validate.validate)
 app.add_typer(snapshots.app, name="snapshots")

@@ -25,7 +25,10 @@ from monitoring.log_setup import set_up_logging
 from monitoring.metrics import Metrics
 from replay.baselines import CounterBaseline
 from replay.dataset import Dataset
+from replay.intervals import BootstrapConfig
 from replay.prequential import Prequential
+from replay.records import ReplayRecords, records_path
+from replay.report import measure
 from replay.run import ReplayCounts, count_demands, replay_events
 from replay.variants import CounterVariant, FrozenVariant, MemoryVariant, OnlineVariant, Variant
 from stream.train_loop import TrainLoop
@@ -33,10 +36,11 @@ from stream.train_loop import TrainLoop
 
 @dataclass(frozen=True, slots=True)
 class ReplayOutcome:
-    """What a replay measured; `report` is what is written as JSON."""
+    """What a replay measured; `report` is what is written as JSON, `records` are kept beside it."""
 
     report: dict[str, Any]
     counts: ReplayCounts
+    records: ReplayRecords
 
 
 def run_replay(settings: Settings, dataset: Dataset, console: Console) -> ReplayOutcome:
@@ -58,12 +62,16 @@ def run_replay(settings: Settings, dataset: Dataset, console: Console) -> Replay
         )
     learners = build_learners(dataset.schema, LearnerConfigs.of(settings))
     split_at = num_demands // 2
-    prequential = Prequential(_variants(dataset.schema, learners, split_at))
+    heads = tuple(head.name for head in dataset.schema.heads)
+    prequential = Prequential(_variants(dataset.schema, learners, split_at), heads=heads)
     loop = build_loop(settings, dataset.schema, learners, Metrics(), (prequential,))
     with _progress(console, dataset.num_events_hint) as progress:
         counts = replay_events(dataset.events(), loop, progress)
     if counts.first_dead_letter:
         console.print(f"First dead letter: {counts.first_dead_letter}", soft_wrap=True)
+    records = prequential.records(split_at, num_demands)
+    with console.status("measuring, with intervals"):
+        measures = measure(records, BootstrapConfig())
     seconds = clock.stopwatch_s() - started_s
     report = {
         **_what_was_replayed(dataset, loop, counts, settings),
@@ -73,8 +81,10 @@ def run_replay(settings: Settings, dataset: Dataset, console: Console) -> Replay
             **prequential.retrieval(split_at),
             "catalog": learners.retrieval.num_items,
         },
+        **measures,
+        "configuration": settings.model_dump(mode="json"),
     }
-    return ReplayOutcome(report, counts)
+    return ReplayOutcome(report, counts, records)
 
 
 # Recorded logs are samples, far sparser than the traffic they were taken from: with the linger of
@@ -187,14 +197,15 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
 
 
-def write_report(report: dict[str, Any], path: Path) -> None:
-    """Write the report as JSON.
+def write_report(outcome: ReplayOutcome, path: Path) -> None:
+    """Write the report as JSON, and the records beside it.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: a file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=1) + "\n")
+        path.write_text(json.dumps(outcome.report, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error
+    outcome.records.save(records_path(path))

@@ -148,5 +148,5 @@ def replay(
     outcome = run_replay(settings, chosen, Console(stderr=True))
     print_report(outcome.report, Console())
     if out is not None:
-        write_report(outcome.report, out)
+        write_report(outcome, out)
         typer.echo(f"Wrote {out}")

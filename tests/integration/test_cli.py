@@ -31,6 +31,7 @@ FLAGS = {
         "--user-column", "--item-column", "--time-column", "--time-unit", "--kind-column",
         "--value-column", "--label-column", "--impression-column", "--context-column",
     },
+    "compare": {"--variant", "--against", "--metric", "--head", "--margin"},
     "publish": {*DATASET, *SHARED},
     "validate": SHARED,
     "snapshots list": {"--config", "--data-dir"},
