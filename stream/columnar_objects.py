@@ -1,18 +1,9 @@
-"""Columns to events: the same objects that decoding one by one makes, made column by column.
-
-A frozen dataclass sets each field of each object through Python, which is most of the time that
-decoding takes. Here each field is set for all objects in one pass in C, by the descriptors that
-`slots=True` makes. `tests/property` holds the result to that of the constructors.
-"""
+"""Columns to events: the same objects that decoding one by one makes, made column by column."""
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import fields
-from itertools import repeat
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,6 +16,7 @@ from domain.events import (
     ShownItem,
     UserUpdate,
 )
+from stream.bulk_objects import make_objects
 from stream.columnar_layout import (
     FEEDBACK,
     IMPRESSION,
@@ -36,14 +28,6 @@ from stream.columnar_layout import (
     EventColumns,
     unusable,
 )
-
-T = TypeVar("T")
-
-_FIELDS: dict[type[Any], dict[str, Any]] = {
-    kind: {one.name: getattr(kind, one.name).__set__ for one in fields(kind)}
-    for kind in (ShownItem, Impression, Feedback, ItemUpdate, UserUpdate)
-}
-"""How each field of each class is set, past the guard of a frozen class."""
 
 
 def events_of(columns: EventColumns) -> tuple[list[Event], list[int]]:
@@ -105,7 +89,7 @@ class _Ids:
 
 
 def _impressions(columns: EventColumns, rows: Any, ids: _Ids, features: Any, shared: Any) -> Any:
-    shown = _make(
+    shown = make_objects(
         ShownItem,
         len(columns.shown_items),
         item_id=ids.of(columns.shown_items),
@@ -115,7 +99,7 @@ def _impressions(columns: EventColumns, rows: Any, ids: _Ids, features: Any, sha
     )
     starts = columns.shown_starts[rows].tolist()
     ends = columns.shown_starts[rows + 1].tolist()
-    return _make(
+    return make_objects(
         Impression,
         len(rows),
         **shared,
@@ -127,7 +111,7 @@ def _impressions(columns: EventColumns, rows: Any, ids: _Ids, features: Any, sha
 
 
 def _feedback(columns: EventColumns, rows: Any, ids: _Ids, features: Any, shared: Any) -> Any:
-    return _make(
+    return make_objects(
         Feedback,
         len(rows),
         **shared,
@@ -141,7 +125,7 @@ def _feedback(columns: EventColumns, rows: Any, ids: _Ids, features: Any, shared
 
 
 def _item_updates(columns: EventColumns, rows: Any, ids: _Ids, features: Any, shared: Any) -> Any:
-    return _make(
+    return make_objects(
         ItemUpdate,
         len(rows),
         **shared,
@@ -152,7 +136,7 @@ def _item_updates(columns: EventColumns, rows: Any, ids: _Ids, features: Any, sh
 
 
 def _user_updates(columns: EventColumns, rows: Any, ids: _Ids, features: Any, shared: Any) -> Any:
-    return _make(
+    return make_objects(
         UserUpdate,
         len(rows),
         **shared,
@@ -167,17 +151,6 @@ _MAKERS = {
     ITEM_UPDATE: _item_updates,
     USER_UPDATE: _user_updates,
 }
-
-
-def _make(made_of: type[T], count: int, /, **values: Iterable[Any]) -> list[T]:
-    """Return `count` objects of a slotted dataclass, from one list of values for each field."""
-    setters = _FIELDS[made_of]
-    assert values.keys() == setters.keys(), made_of
-    new: Any = object.__new__
-    made: list[T] = list(map(new, repeat(made_of, count)))
-    for name, column in values.items():
-        deque(map(setters[name], made, column), maxlen=0)
-    return made
 
 
 def _feature_sets(columns: EventColumns, texts: list[Any]) -> list[dict[str, FeatureValue]]:

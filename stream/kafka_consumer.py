@@ -8,16 +8,13 @@ partition; item updates come before the impressions that were shown after them.
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from typing import Any
-
 from kafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from domain.errors import LogGapError, LogPositionError
-from domain.event_log import Positions, Record
+from domain.event_log import Positions, Record, advance
 from stream.kafka_client import make_consumer
+from stream.kafka_merge import RecordBuffer, take_oldest
 from stream.kafka_settings import KafkaConfig
 
 _ALL_FETCHED = 2**31
@@ -41,7 +38,7 @@ class MergedConsumer:
         self._config = config
         self._consumer = make_consumer(bootstrap, config)
         self._partitions: dict[str, TopicPartition] = {}
-        self._buffers: dict[str, deque[Any]] = {}
+        self._buffers: dict[str, RecordBuffer] = {}
         self._next: Positions = {}
         self._beginnings: Positions = {}
 
@@ -120,7 +117,7 @@ class MergedConsumer:
             names = sorted(found | known)
             self._consumer.assign(names)
             self._partitions = {_name(partition): partition for partition in names}
-            self._buffers = {name: deque() for name in self._partitions}
+            self._buffers = {name: RecordBuffer() for name in self._partitions}
             self._next.clear()
 
     def _seek(self, positions: Positions) -> None:
@@ -162,7 +159,8 @@ class MergedConsumer:
         finally:
             self._consumer.resume(*full)
         for partition, entries in polled.items():
-            self._buffers[_name(partition)].extend(entries)
+            if entries:
+                self._buffers[_name(partition)].fill(_name(partition), entries)
 
     def _is_behind(self) -> bool:
         """Ask the brokers whether there is more; raises when they do not answer."""
@@ -171,22 +169,8 @@ class MergedConsumer:
 
     def _merge(self, max_records: int) -> list[Record]:
         """Take the oldest buffered records, until a partition that has more has run empty."""
-        heads = [(buffer[0].timestamp, name) for name, buffer in self._buffers.items() if buffer]
-        heapq.heapify(heads)
-        records: list[Record] = []
-        while heads and len(records) < max_records:
-            name = heads[0][1]
-            buffer = self._buffers[name]
-            entry = buffer.popleft()
-            key = (entry.key or b"").decode(errors="replace")
-            records.append(Record(name, entry.offset, key, entry.value or b""))
-            self._next[name] = entry.offset + 1
-            if buffer:
-                heapq.heapreplace(heads, (buffer[0].timestamp, name))
-            elif self._is_starving(name):
-                break
-            else:
-                heapq.heappop(heads)
+        records = take_oldest(self._buffers, max_records, self._is_starving)
+        self._next = advance(self._next, records)
         return records
 
     def _reject_unknown(self, positions: Positions) -> None:
