@@ -9,6 +9,7 @@ import typer
 
 from app.commands import (
     compare,
+    dashboard,
     datasets,
     dead_letters,
     demo,
@@ -46,6 +47,7 @@ app.command("demo-users", hidden=True)(demo.demo_users)
 app.command("up")(up.up)
 app.command("train")(train.train)
 app.command("serve")(serve.serve)
+app.command("dashboard")(dashboard.dashboard)
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
 app.command("publish")(publish.publish)

@@ -23,8 +23,8 @@ DATASET = {"--dataset", "--path", "--limit", "--positive-at", "--columns"}
 LETTERS = {"--since", "--until", "--reason", "--partition", "--limit"}
 FLAGS = {
     "demo": {"--dataset", "--path", "--limit", "--columns", "--seconds", "--seed", "--keep"},
-    "up": {"--config", "--data-dir", "--set", "--grpc"},
-    "train": {*SHARED, "--until-end"},
+    "up": {"--config", "--data-dir", "--set", "--grpc", "--on-gap"},
+    "train": {*SHARED, "--until-end", "--on-gap"},
     "serve": {*SHARED, "--grpc"},
     "replay": {
         *DATASET, *SHARED, "--out", "--seed", "--journal", "--snapshot",
@@ -32,8 +32,9 @@ FLAGS = {
         "--value-column", "--label-column", "--impression-column", "--context-column",
     },
     "compare": {"--variant", "--against", "--metric", "--head", "--margin"},
-    "publish": {*DATASET, *SHARED},
+    "publish": {"--columnar", *DATASET, *SHARED},
     "validate": SHARED,
+    "dashboard": {"--config", "--data-dir", "--set", "--port", "--reports"},
     "snapshots list": {"--config", "--data-dir"},
     "snapshots verify": {"--config", "--data-dir"},
     "snapshots promote": {"--config", "--data-dir"},
@@ -188,6 +189,7 @@ MISTAKES = [
         "--set kafka.security.ca_file=FOLDER/no.pem",
         "kafka.security.ca_file: FOLDER/no.pem: No such file or directory",
     ),
+    ("train --on-gap maybe", "trainer.on_gap: expected 'fail' or 'skip', got 'maybe'"),
     ("train --set metrics.trainer_port=-1", "metrics.trainer_port must be a port, got -1"),
     ("serve --grpc 50051", "server.address must be host:port, got '50051'"),
     ("demo --path FOLDER", "--path, --limit and --columns: of use only together with --dataset"),
