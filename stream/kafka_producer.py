@@ -59,10 +59,14 @@ class BoundedProducer:
         try:
             with kafka_errors_reported(self._bootstrap):
                 producer = self._connected()
-                for topic, key, value, headers in records:
-                    sent.append(producer.send(topic, value, key, headers))
-                for future in sent:
-                    future.get(self._config.append_timeout_ms / 1000 + _GRACE_S)
+                try:
+                    for topic, key, value, headers in records:
+                        sent.append(producer.send(topic, value, key, headers))
+                    for future in sent:
+                        future.get(self._config.append_timeout_ms / 1000 + _GRACE_S)
+                except KafkaError:
+                    self._give_up(producer)
+                    raise
         finally:
             self._release_when_done(records, sent)
 
@@ -72,9 +76,19 @@ class BoundedProducer:
             self._closed = True
             producer, self._producer = self._producer, None
         if producer is not None:
-            # What still waits belongs to an append that has failed already or is about to.
-            with contextlib.suppress(KafkaError):
-                producer.close(timeout=_GRACE_S)
+            _end(producer)
+
+    def _give_up(self, producer: KafkaProducer) -> None:
+        """Let the next append begin with a new producer.
+
+        kafka-python 3.0.12 does not recover when a record that was sent expires before brokers are
+        back: it asks for a new producer id, and never sends again.
+        """
+        with self._lock:
+            if self._producer is not producer:
+                return
+            self._producer = None
+        _end(producer)
 
     def _connected(self) -> KafkaProducer:
         with self._lock:
@@ -113,3 +127,11 @@ class BoundedProducer:
     def _release(self, num_bytes: int) -> None:
         with self._lock:
             self._in_flight_bytes -= num_bytes
+
+
+def _end(producer: KafkaProducer) -> None:
+    # What still waits belongs to an append that has failed already or is about to. `close` alone
+    # would wait for it, raise, and leave the sending thread behind.
+    producer._sender.force_close()
+    with contextlib.suppress(KafkaError):
+        producer.close(timeout=_GRACE_S)
