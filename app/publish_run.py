@@ -13,17 +13,20 @@ from app.settings import Settings
 from domain.errors import ConfigError
 from domain.events import Event
 from replay.dataset import Dataset
+from stream.bulk_append import BulkAppendConfig, append_columnar
 from stream.event_file import SUFFIXES, write_event_file
 from stream.open_log import open_log
 
 _BATCH = 2_000
 
 
-def publish_dataset(settings: Settings, dataset: Dataset) -> None:
+def publish_dataset(settings: Settings, dataset: Dataset, columnar: int | None = None) -> None:
     """Append all events of a dataset to the log of the settings, and write its schema.
 
+    `columnar` packs up to so many events into one record; None stores each in a record of its own.
+
     Raises:
-        ConfigError: the log can only be read.
+        ConfigError: the log can only be read, or `columnar` is out of range.
         LogError: the log cannot be opened or written.
     """
     url = settings.data.log_url
@@ -32,16 +35,25 @@ def publish_dataset(settings: Settings, dataset: Dataset) -> None:
             f"data.log: a recorded log can only be read, got {url}; "
             "`headrace datasets prepare` writes one"
         )
+    packing = None
+    if columnar is not None:
+        span_ms = settings.watermark.allowed_lateness_ms
+        packing = BulkAppendConfig(max_events=columnar, max_span_ms=span_ms)
     settings.data.path.mkdir(parents=True, exist_ok=True)
     log = open_log(url, kafka=settings.kafka)
-    count = 0
-    for batch in _batches(_tracked(dataset)):
-        log.append(batch)
-        count += len(batch)
+    in_records = ""
+    if packing is None:
+        count = 0
+        for batch in _batches(_tracked(dataset)):
+            log.append(batch)
+            count += len(batch)
+    else:
+        appended = append_columnar(log, _tracked(dataset), packing)
+        count, in_records = appended.num_events, f" in {appended.num_records:,} records"
     log.close()
     schema_file = settings.data.path / f"{dataset.name}.schema.toml"
     schema_file.write_text(schema_to_toml(dataset.schema), encoding="utf-8")
-    _say(f"Published {count:,} events of {dataset.name} to {url}")
+    _say(f"Published {count:,} events of {dataset.name}{in_records} to {url}")
     _say(f"Their schema is in {schema_file}; whoever reads them needs it: --config {schema_file}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,7 +14,8 @@ from app.settings import Settings
 from domain.errors import DecodeError, LogError, SchemaError
 from domain.event_log import Record, advance
 from domain.events import Event, Feedback, Impression, ItemUpdate, UserUpdate
-from stream.codec import decode
+from stream.bulk_decode import decode_records
+from stream.codec import BadEvent
 from stream.deduplicator import Deduplicator
 from stream.feature_store import FeatureStore
 from stream.joiner import Joiner
@@ -44,7 +46,7 @@ class LogFindings:
 
     Attributes:
         kinds: events of each kind.
-        problems: the first reasons for which records would become dead letters.
+        problems: the first reasons for which events would become dead letters.
     """
 
     records: int = 0
@@ -58,7 +60,7 @@ class LogFindings:
 
     @property
     def dead_letters(self) -> int:
-        """Return how many records would be set aside."""
+        """Return how many events would be set aside."""
         return self.undecodable + self.contradictory + self.against_schema
 
 
@@ -73,24 +75,24 @@ class LogValidator:
         self.joiner = Joiner(schema, settings.joiner, settings.seed)
         self.findings = LogFindings()
 
-    def observe(self, record: Record) -> None:
-        """Check one record."""
+    def observe(self, record: Record, entries: Sequence[Event | BadEvent]) -> None:
+        """Check one record, decoded."""
         found = self.findings
         found.records += 1
-        try:
-            event = decode(record.value)
-        except DecodeError as error:
-            found.undecodable += 1
-            self._note(record, error.reason)
-            return
-        try:
-            self._lead(event)
-        except SchemaError as error:
-            found.against_schema += 1
-            self._note(record, str(error))
-        except DecodeError as error:
-            found.contradictory += 1
-            self._note(record, error.reason)
+        for index, event in enumerate(entries):
+            where = f"{record.where}#{index}" if index else record.where
+            if isinstance(event, BadEvent):
+                found.undecodable += 1
+                self._note(where, event.reason)
+                continue
+            try:
+                self._lead(event)
+            except SchemaError as error:
+                found.against_schema += 1
+                self._note(where, str(error))
+            except DecodeError as error:
+                found.contradictory += 1
+                self._note(where, error.reason)
 
     def _lead(self, event: Event) -> None:
         found = self.findings
@@ -105,16 +107,16 @@ class LogValidator:
         self.joiner.advance(self._watermark.time_ms)
         self.joiner.take_finished()
 
-    def _note(self, record: Record, reason: str) -> None:
+    def _note(self, where: str, reason: str) -> None:
         problems = self.findings.problems
         if reason in problems:
             problems[reason].count += 1
         elif len(problems) < _SHOWN_PROBLEMS:
-            problems[reason] = Problem(record.where)
+            problems[reason] = Problem(where)
 
 
 def validate_log(settings: Settings) -> bool:
-    """Print what is found; returns whether no record would become a dead letter.
+    """Print what is found; returns whether no event would become a dead letter.
 
     Raises:
         LogError: there is no log, or it cannot be read.
@@ -126,8 +128,9 @@ def validate_log(settings: Settings) -> bool:
     positions = log.beginning_positions()
     with Console(stderr=True).status("reading"):
         while records := log.read(positions, max_records=_READ, timeout_s=0.0):
-            for record in records:
-                validator.observe(record)
+            entries = decode_records([record.value for record in records])
+            for record, held in zip(records, entries, strict=True):
+                validator.observe(record, held)
             positions = advance(positions, records)
     log.close()
     _print(validator, Console())
@@ -158,4 +161,4 @@ def _print(validator: LogValidator, console: Console) -> None:
         say(f"{problem.first_at}: {reason}{times}")
     others = found.dead_letters - sum(problem.count for problem in found.problems.values())
     if others:
-        say(f"... and {others:,} records with other problems")
+        say(f"... and {others:,} events with other problems")

@@ -17,7 +17,7 @@ from domain.event_log import EventLog, Positions, Record, advance
 from domain.events import Event, ItemUpdate
 from monitoring.metrics import ServingMetrics
 from serving.live_models import LiveModels, LiveModelSlot
-from stream.codec import decode
+from stream.codec import BadEvent, decode_record
 
 _logger = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ class Applied:
     """What applying records did.
 
     Attributes:
-        skipped: records that changed nothing because they are no event or do not fit the schema;
-            the trainer sets the same records aside.
+        skipped: events that changed nothing because they cannot be read or do not fit the schema;
+            the trainer sets the same ones aside.
         newest_ms: newest event time applied, 0 when none was.
         last_users: a few of the users seen, in the order they were first seen.
     """
@@ -73,23 +73,34 @@ def apply_records(models: LiveModels, records: Iterable[Record]) -> Applied:
     users: dict[str, None] = {}
     for record in records:
         applied.records += 1
-        try:
-            event = decode(record.value)
-            _apply(models, event)
-        except (DecodeError, SchemaError) as error:
-            applied.skipped += 1
-            _logger.debug("record skipped", extra={"where": record.where, "reason": str(error)})
-        except Exception:
-            # A record that breaks the feature store must not end the tail: every user's
-            # freshness hangs on it.
-            applied.skipped += 1
-            _logger.exception("record failed", extra={"where": record.where})
-        else:
-            applied.newest_ms = max(applied.newest_ms, event.time_ms)
-            if not isinstance(event, ItemUpdate):
-                users[event.user_id] = None
+        for entry in decode_record(record.value):
+            if not _applied(models, record, entry):
+                applied.skipped += 1
+                continue
+            assert not isinstance(entry, BadEvent)
+            applied.newest_ms = max(applied.newest_ms, entry.time_ms)
+            if not isinstance(entry, ItemUpdate):
+                users[entry.user_id] = None
     applied.last_users = tuple(users)[-_REMEMBERED_USERS:]
     return applied
+
+
+def _applied(models: LiveModels, record: Record, entry: Event | BadEvent) -> bool:
+    """Take one event in, or say why not."""
+    if isinstance(entry, BadEvent):
+        _logger.debug("event skipped", extra={"where": record.where, "reason": entry.reason})
+        return False
+    try:
+        _apply(models, entry)
+    except (DecodeError, SchemaError) as error:
+        _logger.debug("event skipped", extra={"where": record.where, "reason": str(error)})
+        return False
+    except Exception:
+        # A record that breaks the feature store must not end the tail: every user's
+        # freshness hangs on it.
+        _logger.exception("event failed", extra={"where": record.where})
+        return False
+    return True
 
 
 def _apply(models: LiveModels, event: Event) -> None:
