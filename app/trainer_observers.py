@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.evaluation import FrozenComparison
 from app.learner_gauges import LearnerGauges
 from app.learners import Learners
 from app.settings import Settings
 from domain.clock import Clock
 from domain.features import FeatureSchema
+from monitoring.drift_sinks import DriftSink
 from monitoring.metrics import Metrics
+from stream.drift_watch import DriftWatch
 from stream.live_quality import LiveQuality
 from stream.observer import LoopObserver
 
 
 def build_observers(
-    settings: Settings, schema: FeatureSchema, learners: Learners, clock: Clock, metrics: Metrics
+    settings: Settings,
+    schema: FeatureSchema,
+    learners: Learners,
+    clock: Clock,
+    metrics: Metrics,
+    sinks: Sequence[DriftSink] = (),
 ) -> tuple[list[LoopObserver], FrozenComparison | None]:
     """Return all observers, and the one of them that writes a report when it was asked for.
 
-    Their states are part of a snapshot, so who watches is decided by the settings alone.
+    Their states are part of a snapshot, so who watches is decided by the settings alone; `sinks`
+    only hear of what was found.
     """
     observers: list[LoopObserver] = [
         LiveQuality(
             schema,
             settings.prequential_quality,
             settings.prequential_ranks,
-            settings.drift,
             metrics,
         ),
+        DriftWatch(schema, settings.drift, metrics, sinks),
         LearnerGauges(schema, learners, clock, metrics),
     ]
     if not settings.evaluation.freeze_at_ms:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,10 +19,16 @@ from monitoring.drift_detectors import (
     StreamDetector,
     WatchedStream,
 )
-from monitoring.drift_signal import DriftSignal, signal_from_plain, signal_to_plain
+from monitoring.drift_signal import DriftSignal
+from monitoring.drift_sinks import DriftSink
+from monitoring.field_watch import FieldWatchConfig
 from monitoring.metrics import DRIFT_DETECTORS, Metrics
+from monitoring.signal_book import BookRules, SignalBook
+from monitoring.signal_store import SignalStoreConfig
+from monitoring.webhook import WebhookConfig
 
-logger = logging.getLogger(__name__)
+Explain: TypeAlias = Callable[[DriftSignal], tuple[tuple[str, float], ...]]
+"""Says what contributed most to a change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +41,14 @@ class DriftMonitorConfig:
         point_examples: examples averaged into one point; detectors see points. Small micro-batches
             are pooled up to this count, so that points are about equally noisy.
         refractory_ms: event time after a signal in which its stream gives no other.
-        live_ms: event time for which a signal stays live.
-        max_live: signals kept; the oldest give way.
+        live_ms: event time after which a signal ends although its stream has not recovered: what
+            lasts that long is normal by then.
+        max_live: signals live at once; the oldest are ended.
+        recover_points: points whose mean says whether a stream has recovered.
         sensitivity: settings of the detectors.
+        fields: how fields are watched.
+        store: how much of what was found is kept on disk.
+        webhook: who is told.
     """
 
     detectors: tuple[DetectorName, ...] = ("adwin", "page_hinkley")
@@ -44,14 +56,18 @@ class DriftMonitorConfig:
     refractory_ms: int = 30 * 60 * 1000
     live_ms: int = 24 * 60 * 60 * 1000
     max_live: int = 100
+    recover_points: int = 20
     sensitivity: DriftDetectorsConfig = field(default_factory=DriftDetectorsConfig)
+    fields: FieldWatchConfig = field(default_factory=FieldWatchConfig)
+    store: SignalStoreConfig = field(default_factory=SignalStoreConfig)
+    webhook: WebhookConfig = field(default_factory=WebhookConfig)
 
     def __post_init__(self) -> None:
         for name in self.detectors:
             if name not in DRIFT_DETECTORS:
                 known = ", ".join(DRIFT_DETECTORS)
                 raise ConfigError(f"drift.detectors must be among {known}, got {name!r}")
-        for key in ("point_examples", "live_ms", "max_live"):
+        for key in ("point_examples", "live_ms", "max_live", "recover_points"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"drift.{key} must be at least 1, got {getattr(self, key)}")
         if self.refractory_ms < 0:
@@ -59,28 +75,32 @@ class DriftMonitorConfig:
 
 
 class DriftMonitor:
-    """Turns streams of means into drift signals; the same input gives the same signals.
-
-    Each signal is counted in the metrics, logged once and kept while it is live.
-    """
+    """Turns streams of means into drift signals; the same input gives the same signals."""
 
     def __init__(
-        self, streams: Sequence[WatchedStream], config: DriftMonitorConfig, metrics: Metrics
+        self,
+        streams: Sequence[WatchedStream],
+        config: DriftMonitorConfig,
+        metrics: Metrics,
+        sinks: Sequence[DriftSink] = (),
+        explain: Explain = lambda _: (),
     ) -> None:
         self._config = config
-        self._metrics = metrics.monitoring
+        self._explain = explain
         self._streams = {
             stream.name: _Watch(
-                [StreamDetector(name, stream, config.sensitivity) for name in config.detectors]
+                [StreamDetector(name, stream, config.sensitivity) for name in config.detectors],
+                config.recover_points,
             )
             for stream in streams
         }
         for stream in streams:
             for name in config.detectors:
-                self._metrics.drift_signals.labels(detector=name, stream=stream.name)
-        self._metrics.drift_live_signals.set(0)
-        self._signals: list[DriftSignal] = []
-        self._newest_ms = 0
+                metrics.monitoring.drift_signals.labels(detector=name, stream=stream.name)
+        rules = BookRules(
+            refractory_ms=config.refractory_ms, live_ms=config.live_ms, max_live=config.max_live
+        )
+        self.book = SignalBook(rules, metrics, sinks)
 
     def observe(
         self, stream: str, mean: float, examples: int, event_time_ms: int
@@ -88,11 +108,11 @@ class DriftMonitor:
         """Take the mean of some examples of a stream; return the new signal, if there is one.
 
         A mean that is not finite, or of no examples, says nothing and is passed over. A stream
-        that is not watched is a mistake of the caller (KeyError).
+        that is not watched is a mistake of the caller (KeyError). `event_time_ms` must be a time
+        that can be believed: signals that have been live for long end by it.
         """
         watch = self._streams[stream]
-        self._newest_ms = max(self._newest_ms, event_time_ms)
-        self._forget_old_signals()
+        self.book.advance(event_time_ms)
         if examples < 1 or not math.isfinite(mean):
             return []
         watch.total += mean * examples
@@ -101,21 +121,35 @@ class DriftMonitor:
             return []
         point = watch.total / watch.examples
         watch.total, watch.examples = 0.0, 0
+        watch.add_to_tail(point)
         # Every detector must see every point, also when the first of them has raised an alarm.
         found = [detector.update(point, event_time_ms) for detector in watch.detectors]
+        live = self.book.live_of(stream)
+        if live is not None and watch.has_recovered(live):
+            self.book.end(stream, event_time_ms)
         signal = next((signal for signal in found if signal is not None), None)
-        return [signal] if signal is not None and self._announce(watch, signal) else []
+        if signal is None:
+            return []
+        if self.book.live_of(stream) is None:
+            signal = replace(signal, contributors=self._explain(signal))
+        if not self.book.give(signal):
+            return []
+        watch.tail.clear()
+        return [signal]
+
+    def observe_point(self, stream: str, value: float, event_time_ms: int) -> list[DriftSignal]:
+        """Take a number that is a point already, such as the AUC of a window."""
+        return self.observe(stream, value, self._config.point_examples, event_time_ms)
 
     def live(self) -> list[DriftSignal]:
         """Return the live signals, oldest first."""
-        return list(self._signals)
+        return self.book.live()
 
     def save(self) -> State:
         """Return detectors, started points and live signals."""
         return {
             "streams": {name: watch.save() for name, watch in self._streams.items()},
-            "signals": [signal_to_plain(signal) for signal in self._signals],
-            "newest_ms": self._newest_ms,
+            "book": self.book.save(),
         }
 
     def load(self, state: State) -> None:
@@ -123,51 +157,41 @@ class DriftMonitor:
         for name, watch in self._streams.items():
             if name in state["streams"]:
                 watch.load(state["streams"][name])
-        self._signals = [signal_from_plain(plain) for plain in state["signals"]]
-        self._newest_ms = state["newest_ms"]
-        self._metrics.drift_live_signals.set(len(self._signals))
-
-    def _forget_old_signals(self) -> None:
-        oldest_ms = self._newest_ms - self._config.live_ms
-        if self._signals and self._signals[0].time_ms < oldest_ms:
-            self._signals = [signal for signal in self._signals if signal.time_ms >= oldest_ms]
-            self._metrics.drift_live_signals.set(len(self._signals))
-
-    def _announce(self, watch: _Watch, signal: DriftSignal) -> bool:
-        """Make a signal known, unless its stream has given one a moment ago; return whether.
-
-        A slower detector may find the same change long after a faster one: what began before the
-        last signal is no news either.
-        """
-        last_ms = watch.last_signal_ms
-        if last_ms is not None and (
-            signal.time_ms - last_ms < self._config.refractory_ms or signal.since_ms <= last_ms
-        ):
-            return False
-        watch.last_signal_ms = signal.time_ms
-        self._signals = [*self._signals, signal][-self._config.max_live :]
-        self._metrics.drift_signals.labels(detector=signal.detector, stream=signal.stream).inc()
-        self._metrics.drift_live_signals.set(len(self._signals))
-        logger.warning("drift signal: %s", signal.describe(), extra=signal_to_plain(signal))
-        return True
+        self.book.load(state["book"])
 
 
 class _Watch:
-    """One stream: its detectors, the point being gathered and when it last gave a signal."""
+    """One stream: its detectors, the point being gathered, and the newest points."""
 
-    def __init__(self, detectors: Sequence[StreamDetector]) -> None:
+    def __init__(self, detectors: Sequence[StreamDetector], recover_points: int) -> None:
         self.detectors: Sequence[DriftDetector] = detectors
         self._names = [detector.name for detector in detectors]
         self.total = 0.0
         self.examples = 0
-        self.last_signal_ms: int | None = None
+        self.tail: deque[float] = deque(maxlen=recover_points)
+
+    def add_to_tail(self, point: float) -> None:
+        self.tail.append(point)
+
+    def has_recovered(self, live: DriftSignal) -> bool:
+        """Return whether the newest points are back where the stream was before the change.
+
+        Back is within a quarter of the change, or half a standard deviation: twice the standard
+        error of the mean of 20 points.
+        """
+        if len(self.tail) < (self.tail.maxlen or 0):
+            return False
+        moved = abs(live.after - live.before)
+        deviation = moved / max(abs(live.deviations), _LEAST_DEVIATIONS)
+        off = abs(float(np.mean(self.tail)) - live.before)
+        return off <= max(_NEARLY_BACK * moved, _HALF * deviation)
 
     def save(self) -> State:
         states = [detector.save() for detector in self.detectors]
         return {
             "detectors": dict(zip(self._names, states, strict=True)),
             "point": np.array([self.total, float(self.examples)]),
-            "last_signal_ms": self.last_signal_ms,
+            "tail": np.array(self.tail),
         }
 
     def load(self, state: State) -> None:
@@ -175,4 +199,10 @@ class _Watch:
             if name in state["detectors"]:
                 detector.load(state["detectors"][name])
         self.total, self.examples = float(state["point"][0]), int(state["point"][1])
-        self.last_signal_ms = state["last_signal_ms"]
+        self.tail.clear()
+        self.tail.extend(state["tail"].tolist())
+
+
+_NEARLY_BACK = 0.25
+_HALF = 0.5
+_LEAST_DEVIATIONS = 1e-9

@@ -14,19 +14,33 @@ from monitoring.drift_signal import DriftSignal
 
 ITEM_NOVELTY = "item_novelty"
 """Share of shown items that were not shown before, see `ItemNovelty`; fed when lists are shown."""
+USER_NOVELTY = "user_novelty"
+"""Share of lists shown to users who were shown none before; fed when lists are shown."""
+LABEL_DELAY = "label_delay"
+"""Log of one plus the seconds from a user's last list to what she took; fed with what is taken."""
+LATENESS = "lateness"
+"""Log of one plus the seconds by which a list is older than the newest event; fed when shown."""
 
 
 def standard_streams(variants: Sequence[str], heads: Sequence[str]) -> list[WatchedStream]:
     """Return the streams `observe_batch` feeds, and `ITEM_NOVELTY`.
 
-    - `item_novelty`: only a rise is a signal; at first everything is new and it can but fall.
+    - `item_novelty`, `user_novelty`: only a rise is a signal; at first everything is new and they
+      can but fall.
+    - `label_delay`, `lateness`: only a rise is a signal.
     - `label_rate/<head>`: share of positives.
     - `loss/<variant>/<head>`: log loss; only a rise is a signal.
     - `score/<variant>/<head>`: mean prediction.
     - `calibration/<variant>/<head>`: mean prediction *minus* mean label. The ratio that operators
       read has no value in a micro-batch without positives; the difference always has one.
+    - `auc/<variant>/<head>`: AUC of a window of examples; only a fall is a signal.
     """
-    streams = [WatchedStream(name=ITEM_NOVELTY, kind="covariate", alarm_on="rise")]
+    streams = [
+        WatchedStream(name=ITEM_NOVELTY, kind="covariate", alarm_on="rise"),
+        WatchedStream(name=USER_NOVELTY, kind="covariate", alarm_on="rise"),
+        WatchedStream(name=LABEL_DELAY, kind="label", alarm_on="rise"),
+        WatchedStream(name=LATENESS, kind="stream", alarm_on="rise"),
+    ]
     streams += [WatchedStream(name=f"label_rate/{head}", kind="label") for head in heads]
     for variant in variants:
         for head in heads:
@@ -35,6 +49,7 @@ def standard_streams(variants: Sequence[str], heads: Sequence[str]) -> list[Watc
                 WatchedStream(name=f"loss/{of}", kind="concept", alarm_on="rise"),
                 WatchedStream(name=f"score/{of}", kind="covariate"),
                 WatchedStream(name=f"calibration/{of}", kind="concept"),
+                WatchedStream(name=f"auc/{of}", kind="concept", alarm_on="fall"),
             ]
     return streams
 

@@ -34,6 +34,7 @@ from monitoring.prequential_ranks import RankQuality
 
 EVENT_KINDS = ("impression", "feedback", "item_update", "user_update")
 DEAD_LETTER_REASONS = ("undecodable", "contradictory", "schema")
+STREAM_ERRORS = ("log_unavailable", "log_gap", "dead_letter", "snapshot")
 ROLES = ("final", "early_negative", "correction")
 LEARNERS = ("ranking", "retrieval")
 SCOPES: tuple[Scope, ...] = ("progressive", "window")
@@ -41,6 +42,7 @@ METHODS = ("recommend", "retrieve", "rank", "publish")
 PATHS = ("ranked", "retrieved", "popular", "cold_start")
 STAGES = ("retrieve", "rank", "compensate", "log")
 DRIFT_DETECTORS = ("adwin", "page_hinkley", "kswin")
+FIELD_DETECTORS = ("psi", "share")
 CONFIGURED = ()
 """For labels whose values come from the configuration: heads, variants, streams, partitions."""
 
@@ -138,6 +140,25 @@ class StreamMetrics:
         self.log_failures = make.counter(
             "stream_log_failures_total", "Reads or writes the event log could not serve."
         )
+        self.lost_records = make.counter(
+            "stream_lost_records_total",
+            "Records that were gone before they were read.",
+            partition=CONFIGURED,
+        )
+        self.last_error_time_seconds = make.gauge(
+            "stream_last_error_time_seconds",
+            "When it last happened, in seconds since 1970 UTC.",
+            kind=STREAM_ERRORS,
+        )
+        self.reads = make.counter("stream_reads_total", "Reads that the event log answered.")
+        self.read_records = make.counter("stream_read_records_total", "Records read.")
+        self.read_bytes = make.counter("stream_read_bytes_total", "Bytes of records read.")
+        self.queue_events = make.gauge(
+            "stream_queue_events", "Decoded events that wait for the learner."
+        )
+        self.queue_bytes = make.gauge(
+            "stream_queue_bytes", "The same in bytes, as they were in the log."
+        )
         self.steps = make.counter("stream_steps_total", "Learning steps taken.")
         self.step_seconds = make.histogram(
             "stream_step_seconds", "Time to learn from one micro-batch.", STEP_BUCKETS_S
@@ -153,6 +174,16 @@ class StreamMetrics:
         self.loss = make.gauge(
             "stream_loss", "Training loss of the newest micro-batch.", learner=LEARNERS
         )
+
+    def observe_read(self, records: int, size_bytes: int) -> None:
+        """Count one answered read; an empty one counts too."""
+        self.reads.inc()
+        self.read_records.inc(records)
+        self.read_bytes.inc(size_bytes)
+
+    def observe_error(self, kind: str, time_ms: int) -> None:
+        """Remember when something last went wrong; `kind` is one of STREAM_ERRORS."""
+        self.last_error_time_seconds.labels(kind=kind).set(time_ms / 1_000)
 
     def observe_learning(self, learner: str, report: LearnReport) -> None:
         """Count one learner's share of a step; an empty batch leaves the loss as it was."""
@@ -259,7 +290,20 @@ class MonitoringMetrics:
             stream=CONFIGURED,
         )
         self.drift_live_signals = make.gauge(
-            "monitoring_drift_live_signals", "Drift signals young enough to be looked at."
+            "monitoring_drift_live_signals", "Drift signals that have not ended."
+        )
+        self.drift_live_severity = make.gauge(
+            "monitoring_drift_live_severity",
+            "Severity of a stream's live signal: 0 none, 1 small, 2 medium, 3 large.",
+            stream=CONFIGURED,
+        )
+        self.drift_ended = make.counter(
+            "monitoring_drift_ended_total",
+            "Drift signals that ended: recovered, or normal by now.",
+            stream=CONFIGURED,
+        )
+        self.webhook_failures = make.counter(
+            "monitoring_webhook_failures_total", "Drift signals that no web hook took."
         )
         self.logged_errors = make.counter(
             "monitoring_logged_errors_total", "Log records of level error or above."

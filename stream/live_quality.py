@@ -1,4 +1,4 @@
-"""Quality and drift of a running trainer: the same scores a replay measures, on its dashboard."""
+"""Quality of a running trainer: the same scores a replay measures, on its dashboard."""
 
 from __future__ import annotations
 
@@ -10,51 +10,42 @@ from numpy.typing import NDArray
 from domain.examples import JoinedExample, LearnReport, PositiveAction
 from domain.features import FeatureSchema
 from domain.state import State
-from monitoring.drift_monitor import DriftMonitor, DriftMonitorConfig
-from monitoring.drift_streams import ITEM_NOVELTY, observe_batch, standard_streams
-from monitoring.item_novelty import ItemNovelty
 from monitoring.metrics import SCOPES, Metrics
 from monitoring.prequential_quality import PrequentialQuality, PrequentialQualityConfig
 from monitoring.prequential_ranks import PrequentialRanks, PrequentialRanksConfig
+from stream.drift_watch import VARIANTS
 from stream.observer import Demand, Measured
 
-VARIANTS = ("online", "online+memory")
 # Reading the windows costs a fifth of a second; a panel needs a fresh value every few seconds.
 _REPORT_EVERY_MS = 10_000
-_REMEMBERED_ITEMS = 1_000_000
 
 
 class LiveQuality:
-    """Keeps quality by head, as lifetime and window values, and watches the same numbers drift."""
+    """Keeps quality by head, as lifetime and window values."""
 
     def __init__(
         self,
         schema: FeatureSchema,
         quality: PrequentialQualityConfig,
         ranks: PrequentialRanksConfig,
-        drift: DriftMonitorConfig,
         metrics: Metrics,
     ) -> None:
         self._heads = tuple(head.name for head in schema.heads)
         self._metrics = metrics
         self._quality = {name: PrequentialQuality(self._heads, quality) for name in VARIANTS}
         self._ranks = PrequentialRanks(ranks)
-        self._drift = DriftMonitor(standard_streams(VARIANTS, self._heads), drift, metrics)
-        self._novelty = ItemNovelty(_REMEMBERED_ITEMS)
         self._event_time_ms = 0
         self._shown_ms = 0
 
     def on_demand(self, demand: Demand) -> None:
-        """Watch how much of what is shown was never shown before."""
-        item_ids, time_ms = demand.request.item_ids, demand.request.time_ms
-        self._drift.observe(ITEM_NOVELTY, self._novelty.update(item_ids), len(item_ids), time_ms)
-        self._event_time_ms = time_ms
+        """Follow event time, in which the numbers are shown."""
+        self._event_time_ms = demand.request.time_ms
 
     def on_examples(self, examples: Sequence[JoinedExample]) -> None:
         """Do nothing: labels are measured when they are settled."""
 
     def on_measured(self, measured: Sequence[Measured]) -> None:
-        """Measure settled labels and look for drift."""
+        """Measure settled labels."""
         if not measured:
             return
         labels_NH = np.array([one.example.labels for one in measured], np.float32)
@@ -66,7 +57,6 @@ class LiveQuality:
         times_ms_N = np.array([one.example.revealed_ms for one in measured], np.int64)
         for name, scores_NH in scores.items():
             self._quality[name].update(labels_NH, scores_NH, sessions_N, times_ms_N)
-        observe_batch(self._drift, self._heads, labels_NH, scores, int(times_ms_N.max()))
 
     def on_ranks(self, actions: Sequence[PositiveAction], ranks: NDArray[np.int64]) -> None:
         """Measure how high retrieval ranked what users took."""
@@ -85,12 +75,10 @@ class LiveQuality:
             self._show()
 
     def save(self) -> State:
-        """Return windows, sums and detectors."""
+        """Return windows and sums."""
         return {
             "quality": {name: quality.save() for name, quality in self._quality.items()},
             "ranks": self._ranks.save(),
-            "drift": self._drift.save(),
-            "novelty": self._novelty.save(),
             "event_time_ms": self._event_time_ms,
         }
 
@@ -99,8 +87,6 @@ class LiveQuality:
         for name, quality in self._quality.items():
             quality.load(state["quality"][name])
         self._ranks.load(state["ranks"])
-        self._drift.load(state["drift"])
-        self._novelty.load(state["novelty"])
         self._event_time_ms = state["event_time_ms"]
 
     def _show(self) -> None:

@@ -108,7 +108,6 @@ def live_quality(schema: FeatureSchema, settings: Settings) -> LiveQuality:
         schema,
         settings.prequential_quality,
         settings.prequential_ranks,
-        settings.drift,
         Metrics(),
     )
 

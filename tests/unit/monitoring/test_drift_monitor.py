@@ -13,7 +13,8 @@ from domain.state import state_hash
 from monitoring.drift_detectors import DriftDetectorsConfig, WatchedStream
 from monitoring.drift_monitor import DriftMonitor, DriftMonitorConfig
 from monitoring.drift_signal import DriftSignal
-from monitoring.drift_streams import ITEM_NOVELTY, observe_batch, standard_streams
+from monitoring.drift_sinks import ListSink
+from monitoring.drift_streams import observe_batch, standard_streams
 from monitoring.metrics import Metrics
 
 STREAMS = [WatchedStream(name=name, kind="label") for name in ("clicks", "likes")]
@@ -60,16 +61,74 @@ def test_streams_do_not_disturb_each_other() -> None:
     assert monitor.live() == []
 
 
+def test_change_that_comes_back_ends_its_signal_and_is_no_second_one() -> None:
+    sink = ListSink()
+    monitor = DriftMonitor(STREAMS, CONFIG, Metrics(), [sink])
+    feed(monitor, 0.5, 100, 0)
+    [signal] = feed(monitor, 2.0, 100, 100 * SECOND)
+    assert monitor.live() == [signal]
+    assert feed(monitor, 0.5, 100, 200 * SECOND) == []
+    assert monitor.live() == []
+    [told] = sink.signals
+    assert 200 * SECOND < (told.ended_ms or 0) <= 221 * SECOND
+    assert replace(told, ended_ms=None) == signal
+
+
+def test_signal_ends_by_itself_when_the_stream_goes_back_too_gently_for_a_detector() -> None:
+    rise = WatchedStream(name="loss", kind="concept", alarm_on="rise")
+    monitor = DriftMonitor([rise], CONFIG, Metrics())
+    feed(monitor, 0.5, 100, 0, "loss")
+    assert len(feed(monitor, 2.0, 50, 100 * SECOND, "loss")) == 1
+    feed(monitor, 0.5, 10, 150 * SECOND, "loss")
+    assert len(monitor.live()) == 1  # half of the newest points are still high
+    feed(monitor, 0.5, 10, 160 * SECOND, "loss")
+    assert monitor.live() == []
+
+
+def test_live_signal_grows_when_its_stream_moves_on() -> None:
+    metrics = Metrics()
+    monitor = DriftMonitor(STREAMS, CONFIG, metrics)
+    feed(monitor, 0.5, 100, 0)
+    [signal] = feed(monitor, 0.8, 100, 100 * SECOND)
+    assert feed(monitor, 2.5, 100, 200 * SECOND) == []
+    [grown] = monitor.live()
+    assert (grown.since_ms, grown.before) == (signal.since_ms, signal.before)
+    assert grown.after > signal.after
+    assert grown.deviations / signal.deviations == pytest.approx(
+        (grown.after - grown.before) / (signal.after - signal.before)
+    )
+    shown = metrics.registry.get_sample_value(
+        "headrace_monitoring_drift_live_severity", {"stream": "clicks"}
+    )
+    assert shown == {"small": 1.0, "medium": 2.0, "large": 3.0}[grown.severity]
+
+
 def test_second_change_is_a_signal_only_after_the_refractory_period() -> None:
     def changes(refractory_ms: int) -> int:
-        monitor = DriftMonitor(STREAMS, replace(CONFIG, refractory_ms=refractory_ms), Metrics())
-        for part in range(4):
+        sink = ListSink()
+        config = replace(CONFIG, refractory_ms=refractory_ms)
+        monitor = DriftMonitor(STREAMS, config, Metrics(), [sink])
+        for part in range(8):
             feed(monitor, 0.5 + part % 2, 100, part * 100 * SECOND)
-        return len(monitor.live())
+        return len(sink.signals)
 
-    assert changes(0) == 3
-    assert changes(150 * SECOND) == 2  # the second comes 100 s after the first
+    assert changes(0) == 4
+    assert changes(350 * SECOND) == 2  # they come 200 s after each other
     assert changes(HOUR) == 1
+
+
+def test_explanation_is_asked_for_when_a_signal_is_given() -> None:
+    asked: list[DriftSignal] = []
+
+    def explain(signal: DriftSignal) -> tuple[tuple[str, float], ...]:
+        asked.append(signal)
+        return (("item.category", 1.0),)
+
+    monitor = DriftMonitor(STREAMS, CONFIG, Metrics(), explain=explain)
+    feed(monitor, 0.5, 100, 0)
+    [signal] = feed(monitor, 2.0, 100, 100 * SECOND)
+    assert signal.contributors == (("item.category", 1.0),)
+    assert len(asked) == 1
 
 
 def test_small_micro_batches_are_pooled_into_points_weighted_by_examples() -> None:
@@ -92,18 +151,29 @@ def test_mean_that_says_nothing_is_passed_over(mean: float, examples: int) -> No
     assert state_hash(monitor.save()) == before
 
 
-def test_signals_stop_being_live_with_event_time_and_beyond_the_limit() -> None:
+def test_signal_of_a_level_that_stays_ends_when_it_is_normal_by_now() -> None:
     metrics = Metrics()
-    config = replace(CONFIG, refractory_ms=0, live_ms=HOUR, max_live=2)
-    monitor = DriftMonitor(STREAMS, config, metrics)
-    for part in range(6):
-        feed(monitor, 0.5 + part % 2, 100, part * 100 * SECOND)
-    assert len(monitor.live()) == 2
-    feed(monitor, 1.5, 1, 400 * SECOND + HOUR)
-    assert [signal.time_ms > 400 * SECOND for signal in monitor.live()] == [True] * 2
-    feed(monitor, 1.5, 1, 600 * SECOND + HOUR)
+    sink = ListSink()
+    monitor = DriftMonitor(STREAMS, replace(CONFIG, live_ms=HOUR), metrics, [sink])
+    feed(monitor, 0.5, 100, 0)
+    [signal] = feed(monitor, 2.0, 100, 100 * SECOND)
+    feed(monitor, 2.0, 1, signal.time_ms + HOUR)
+    assert monitor.live() == [signal]
+    feed(monitor, 2.0, 1, signal.time_ms + HOUR + 1)
     assert monitor.live() == []
-    assert metrics.registry.get_sample_value("headrace_monitoring_drift_live_signals") == 0.0
+    assert sink.signals[0].ended_ms == signal.time_ms + HOUR + 1
+    told = metrics.registry.get_sample_value
+    assert told("headrace_monitoring_drift_live_signals") == 0.0
+    assert told("headrace_monitoring_drift_live_severity", {"stream": "clicks"}) == 0.0
+    assert told("headrace_monitoring_drift_ended_total", {"stream": "clicks"}) == 1.0
+
+
+def test_oldest_live_signal_is_ended_beyond_the_limit() -> None:
+    monitor = DriftMonitor(STREAMS, replace(CONFIG, max_live=1), Metrics())
+    for stream, start_ms in (("clicks", 0), ("likes", HOUR)):
+        feed(monitor, 0.5, 100, start_ms, stream)
+        feed(monitor, 2.0, 100, start_ms + 100 * SECOND, stream)
+    assert [signal.stream for signal in monitor.live()] == ["likes"]
 
 
 def test_signal_is_logged_with_its_evidence_as_fields(caplog: pytest.LogCaptureFixture) -> None:
@@ -153,6 +223,7 @@ def test_stream_that_is_not_watched_is_refused() -> None:
         {"point_examples": 0},
         {"live_ms": 0},
         {"max_live": 0},
+        {"recover_points": 0},
         {"refractory_ms": -1},
     ],
 )
@@ -172,7 +243,10 @@ def test_batch_feeds_every_standard_stream_with_its_mean() -> None:
         for name, state in monitor.save()["streams"].items()
     }
     assert values == {
-        ITEM_NOVELTY: [],  # known to those who see items, not to those who see labels
+        # known to those who see what is shown and taken, not to those who see labels
+        **{name: [] for name in ("item_novelty", "user_novelty", "label_delay", "lateness")},
+        "auc/base/click": [],  # fed by whole windows
+        "auc/base/like": [],
         "label_rate/click": [0.5],
         "label_rate/like": [1.0],
         "loss/base/click": [pytest.approx(np.log(2))],

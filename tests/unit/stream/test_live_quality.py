@@ -12,12 +12,12 @@ from domain.examples import LearnReport
 from domain.features import FeatureSchema, Head
 from domain.requests import RankingRequest, UserView
 from domain.state import state_hash
-from monitoring.drift_monitor import DriftMonitorConfig
 from monitoring.metrics import Metrics
 from monitoring.prequential_quality import PrequentialQualityConfig
 from monitoring.prequential_ranks import PrequentialRanksConfig
 from monitoring.quality import auc, normalized_entropy
-from stream.live_quality import VARIANTS, LiveQuality
+from stream.drift_watch import VARIANTS
+from stream.live_quality import LiveQuality
 from stream.observer import Demand, Measured
 from tests.unit.stream.pending_fakes import NAN, example
 
@@ -32,7 +32,6 @@ def _quality(metrics: Metrics | None = None, window: int = 100) -> LiveQuality:
         SCHEMA,
         PrequentialQualityConfig(window=window, score_buckets=64),
         PrequentialRanksConfig(window=window),
-        DriftMonitorConfig(point_examples=8),
         metrics or Metrics(),
     )
 
@@ -139,31 +138,6 @@ def test_nothing_measured_moves_nothing() -> None:
     quality.on_forget(["p"])
     quality.on_ranks([], np.zeros(0, np.int64))
     assert state_hash(quality.save()) == before
-
-
-def test_change_of_the_click_rate_is_a_drift_signal() -> None:
-    metrics = Metrics()
-    quality = _quality(metrics, window=1_000)
-    for minute in range(200):
-        clicked = 0.0 if minute < 100 else 1.0
-        labels = [(clicked if number else 1.0 - clicked, 0.0) for number in range(8)]
-        rows = [_measured(row, 0.5, 0.5, minute) for row in labels]
-        quality.on_measured(
-            [
-                Measured(_at(one, 60_000 * minute), one.session, one.base_H, one.base_H)
-                for one in rows
-            ]
-        )
-    found = sum(
-        _value(metrics, "monitoring_drift_signals_total", detector=name, stream="label_rate/click")
-        or 0.0
-        for name in ("adwin", "page_hinkley")
-    )
-    assert found >= 1.0
-
-
-def _at(one: Measured, time_ms: int):
-    return example("p", 0, *one.example.labels, revealed_ms=time_ms)
 
 
 def test_quality_survives_a_restart_and_goes_on_to_the_same_bits() -> None:

@@ -1,0 +1,133 @@
+"""Which drift signals are live: one per stream, from the moment it is given until it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from domain.state import State
+from monitoring.drift_signal import (
+    SEVERITIES,
+    DriftSignal,
+    signal_from_plain,
+    signal_to_plain,
+)
+from monitoring.drift_sinks import DriftSink
+from monitoring.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_HALF_WAY_BACK = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookRules:
+    """When a signal is news, and for how long it is live; see `DriftMonitorConfig`."""
+
+    refractory_ms: int
+    live_ms: int
+    max_live: int
+
+
+class SignalBook:
+    """Gives signals, lets them grow, and ends them; each step is counted, logged and passed on.
+
+    A stream has at most one live signal. What a detector says of it meanwhile makes the signal
+    grow, or ends it when it leads back to where the stream came from.
+    """
+
+    def __init__(self, rules: BookRules, metrics: Metrics, sinks: Sequence[DriftSink] = ()) -> None:
+        self._rules = rules
+        self._metrics = metrics.monitoring
+        self._sinks = tuple(sinks)
+        self._live: dict[str, DriftSignal] = {}
+        self._last_ms: dict[str, tuple[int, int]] = {}  # by stream: last given, last ended
+        self._metrics.drift_live_signals.set(0)
+
+    def live(self) -> list[DriftSignal]:
+        """Return the live signals, oldest first."""
+        return sorted(self._live.values(), key=lambda signal: (signal.time_ms, signal.stream))
+
+    def live_of(self, stream: str) -> DriftSignal | None:
+        """Return a stream's live signal, None when there is none."""
+        return self._live.get(stream)
+
+    def give(self, signal: DriftSignal) -> bool:
+        """Take what a detector says; return whether it became a new signal.
+
+        It is no news within the refractory time of the stream's last signal, nor when it began
+        before that one was given or ended: a slower detector may find the same change long after a
+        faster one.
+        """
+        live = self._live.get(signal.stream)
+        if live is not None:
+            self._change(live, signal)
+            return False
+        given_ms, ended_ms = self._last_ms.get(signal.stream, (None, None))
+        if given_ms is not None and (
+            signal.time_ms - given_ms < self._rules.refractory_ms
+            or signal.since_ms <= max(given_ms, ended_ms or 0)
+        ):
+            return False
+        self._last_ms[signal.stream] = (signal.time_ms, 0)
+        self._live[signal.stream] = signal
+        self._metrics.drift_signals.labels(detector=signal.detector, stream=signal.stream).inc()
+        logger.warning("drift signal: %s", signal.describe(), extra=signal_to_plain(signal))
+        self._show(signal.stream)
+        self._tell(signal)
+        while len(self._live) > self._rules.max_live:
+            self.end(self.live()[0].stream, signal.time_ms)
+        return True
+
+    def end(self, stream: str, time_ms: int) -> None:
+        """Say that a stream has recovered, or that its new level is normal by now."""
+        signal = replace(self._live.pop(stream), ended_ms=time_ms)
+        self._last_ms[stream] = (signal.time_ms, time_ms)
+        self._metrics.drift_ended.labels(stream=stream).inc()
+        logger.info("drift signal ended: %s", signal.describe(), extra=signal_to_plain(signal))
+        self._show(stream)
+        self._tell(signal)
+
+    def advance(self, time_ms: int) -> None:
+        """End what has been live for so long that it counts as normal."""
+        oldest_ms = time_ms - self._rules.live_ms
+        for signal in [one for one in self._live.values() if one.time_ms < oldest_ms]:
+            self.end(signal.stream, time_ms)
+
+    def save(self) -> State:
+        """Return live signals, and when streams gave and ended their last ones."""
+        return {
+            "live": [signal_to_plain(signal) for signal in self._live.values()],
+            "last_ms": {stream: list(last) for stream, last in self._last_ms.items()},
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        shown = set(self._live)
+        self._live = {one["stream"]: signal_from_plain(one) for one in state["live"]}
+        self._last_ms = {name: (int(a), int(b)) for name, (a, b) in state["last_ms"].items()}
+        for stream in shown | set(self._live):
+            self._show(stream)
+
+    def _change(self, live: DriftSignal, said: DriftSignal) -> None:
+        """Let a live signal end or grow by what a detector says of its stream now."""
+        moved = live.after - live.before
+        now = said.after - live.before
+        if now * moved < _HALF_WAY_BACK * moved * moved:
+            self.end(live.stream, said.time_ms)
+        elif abs(now) > abs(moved):
+            grown = replace(live, after=said.after, deviations=live.deviations * now / moved)
+            self._live[live.stream] = grown
+            self._show(live.stream)
+            self._tell(grown)
+
+    def _show(self, stream: str) -> None:
+        live = self._live.get(stream)
+        severity = 0 if live is None else 1 + SEVERITIES.index(live.severity)
+        self._metrics.drift_live_severity.labels(stream=stream).set(severity)
+        self._metrics.drift_live_signals.set(len(self._live))
+
+    def _tell(self, signal: DriftSignal) -> None:
+        for sink in self._sinks:
+            sink.write_signals([signal])
