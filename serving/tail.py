@@ -88,17 +88,17 @@ def apply_records(models: LiveModels, records: Iterable[Record]) -> Applied:
 def _applied(models: LiveModels, record: Record, entry: Event | BadEvent) -> bool:
     """Take one event in, or say why not."""
     if isinstance(entry, BadEvent):
-        _logger.debug("event skipped", extra={"where": record.where, "reason": entry.reason})
+        _logger.debug("record skipped", extra={"where": record.where, "reason": entry.reason})
         return False
     try:
         _apply(models, entry)
     except (DecodeError, SchemaError) as error:
-        _logger.debug("event skipped", extra={"where": record.where, "reason": str(error)})
+        _logger.debug("record skipped", extra={"where": record.where, "reason": str(error)})
         return False
     except Exception:
         # A record that breaks the feature store must not end the tail: every user's
         # freshness hangs on it.
-        _logger.exception("event failed", extra={"where": record.where})
+        _logger.exception("record failed", extra={"where": record.where})
         return False
     return True
 
