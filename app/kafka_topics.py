@@ -13,6 +13,9 @@ from stream.kafka_settings import KafkaConfig
 from stream.kafka_topics import TopicState, inspect_topics
 from stream.kafka_topics import create_topics as create_in_cluster
 
+_WIDE = 200
+"""A table that is not read on a terminal may be so wide."""
+
 _MINUTE_MS = 60_000
 _UNITS = (("d", 24 * 60 * _MINUTE_MS), ("h", 60 * _MINUTE_MS), ("min", _MINUTE_MS), ("ms", 1))
 
@@ -58,8 +61,10 @@ def check_topics(settings: Settings) -> bool:
         verdict = "wrong" if topic.problems else "ok"
         kept = _duration(topic.retention_ms) if topic.cleanup_policy else ""
         table.add_row(topic.name, *map(str, counts), topic.cleanup_policy, kept, verdict)
-    # Names of topics must be read whole, also where output is not a terminal.
-    Console(width=max(100, Console().width)).print(table)
+    # Names of topics must be read whole, wherever the output goes.
+    table.columns[0].overflow = "fold"
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDE)).print(table)
     return not _say_problems(topics)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,15 +17,12 @@ from kafka.errors import (
     MessageSizeTooLargeError,
     OffsetOutOfRangeError,
     RecordListTooLargeError,
-    SaslAuthenticationFailedError,
-    UnsupportedSaslMechanismError,
 )
 from kafka.net.compat import KafkaNetClient
-from kafka.net.manager import KafkaConnectionManager
-from kafka.net.selector import NetworkSelector
 from kafka.structs import TopicPartition
 
 from domain.errors import LogError, LogPositionError, LogUnavailableError
+from stream.kafka_connections import error_text, make_client
 from stream.kafka_security import security_options
 from stream.kafka_settings import CLIENT_OPTIONS, CONSUMER_OPTIONS, PRODUCER_OPTIONS, KafkaConfig
 
@@ -89,12 +85,12 @@ def kafka_errors_reported(bootstrap: str) -> Iterator[None]:
         ) from error
     except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
         raise LogError(
-            f"{where}: a record is larger than the topic takes (max.message.bytes): {error}"
+            f"{where}: a record is larger than max.message.bytes of its topic: {error_text(error)}"
         ) from error
     except (AuthorizationError, IllegalStateError, KafkaConfigurationError) as error:
-        raise LogError(f"{where}: {error}") from error
+        raise LogError(f"{where}: {error_text(error)}") from error
     except KafkaError as error:
-        raise LogUnavailableError(f"{where}: {error}") from error
+        raise LogUnavailableError(f"{where}: {error_text(error)}") from error
 
 
 def _shared_options(bootstrap: str, config: KafkaConfig) -> dict[str, Any]:
@@ -113,11 +109,7 @@ def _connected(kind: Callable[..., Any], **options: Any) -> Any:
     made: list[KafkaNetClient] = []
 
     def client(**configs: Any) -> KafkaNetClient:
-        net = NetworkSelector(**configs)
-        made.append(KafkaNetClient(net, _Connections(net, **configs), **configs))
-        # A mistyped topic must be an error. kafka-python 3.0.12 has allow_auto_create_topics for
-        # this but does not hand it on to the place that asks the broker.
-        made[0].cluster.config["allow_auto_create_topics"] = False
+        made.append(make_client(**configs))
         return made[0]
 
     try:
@@ -127,48 +119,3 @@ def _connected(kind: Callable[..., Any], **options: Any) -> Any:
         for one in made:
             one.close()
         raise
-
-
-class _Connections(KafkaConnectionManager):  # type: ignore[misc]
-    """Connections that say why they could not be made.
-
-    kafka-python 3.0.12 tries again until the time is over and then says that it could not, whether
-    nobody listened, the password was wrong or the certificate not trusted.
-    """
-
-    def __init__(self, net: Any, **configs: Any) -> None:
-        super().__init__(net, **configs)
-        self._last_failure = ""
-        self._refusal: KafkaConfigurationError | None = None
-
-    def maybe_raise_auth_failure(self, node_id: Any) -> None:
-        """Give up on the first contact when waiting would not help.
-
-        Later a refusal is not final: a broker may come up before the users it knows.
-        """
-        if self._refusal is not None and not self.bootstrapped:
-            raise self._refusal
-        super().maybe_raise_auth_failure(node_id)
-
-    async def _connect(self, node: Any, conn: Any, **options: Any) -> None:
-        await super()._connect(node, conn, **options)
-        failure = conn.init_future.exception if conn.init_future.failed() else None
-        self._last_failure = f"{node.host}:{node.port}: {failure}" if failure else ""
-        self._refusal = None if failure is None else _refusal(failure, self._last_failure)
-
-    async def _do_bootstrap(self, deadline: float | None) -> Any:
-        try:
-            return await super()._do_bootstrap(deadline)
-        except KafkaTimeoutError as error:
-            raise KafkaTimeoutError(f"no broker answers; {self._last_failure}") from error
-
-
-def _refusal(failure: Exception, text: str) -> KafkaConfigurationError | None:
-    """Return what to raise when trying again with the same settings would end the same way."""
-    if isinstance(failure, SaslAuthenticationFailedError | UnsupportedSaslMechanismError):
-        return KafkaConfigurationError(f"login refused by {text}")
-    # A failed handshake hides its cause behind its text.
-    for cause in (failure.__context__, *failure.args):
-        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-            return KafkaConfigurationError(f"no TLS with {text}")
-    return None

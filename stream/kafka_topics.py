@@ -201,9 +201,10 @@ def _replica_problems(
 ) -> Iterator[str]:
     wanted = config.min_insync_replicas
     if min_insync > num_replicas:
+        # Brokers before 4.0 would take no record; later ones wait for as many as there are.
         yield (
-            f"has min.insync.replicas={min_insync} but {num_replicas} replicas, so nothing can be "
-            f"written: {_alter(plan.name, f'min.insync.replicas={min(wanted, num_replicas)}')}"
+            f"has min.insync.replicas={min_insync} but {num_replicas} replicas: "
+            f"{_alter(plan.name, f'min.insync.replicas={min(wanted, num_replicas)}')}"
         )
     elif min_insync < wanted:
         yield (

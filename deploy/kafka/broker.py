@@ -105,7 +105,8 @@ def _jars_folder() -> Path:
     return Path(cache) / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port that nobody listens on."""
     # Below the range from which Linux takes the near end of connections: a client that keeps trying
     # a port of that range while the broker is down ends up connected to itself.
     while True:
@@ -125,7 +126,7 @@ class Node:
     """
 
     id: int = 1
-    controllers: Mapping[int, int] = field(default_factory=lambda: {1: _free_port()})
+    controllers: Mapping[int, int] = field(default_factory=lambda: {1: free_port()})
 
 
 class KafkaBroker:
@@ -151,7 +152,7 @@ class KafkaBroker:
         self._folder = folder.resolve()
         self._node = node or Node()
         self._protocols = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
-        self._ports = {name: _free_port() for name in self._protocols}
+        self._ports = {name: free_port() for name in self._protocols}
         self._ports["PLAINTEXT"] = port or self._ports["PLAINTEXT"]
         self._own_properties = dict(properties or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -303,7 +304,7 @@ class KafkaCluster:
 
     def __init__(self, folder: Path, *, num_nodes: int = 3, port: int | None = None) -> None:
         ids = range(1, num_nodes + 1)
-        controllers = {one: _free_port() for one in ids}
+        controllers = {one: free_port() for one in ids}
         self._nodes = {
             one: KafkaBroker(
                 folder / f"node-{one}",

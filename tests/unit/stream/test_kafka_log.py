@@ -4,12 +4,9 @@ dies and comes back.
 
 from __future__ import annotations
 
-import gc
 import itertools
-import logging
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -54,19 +51,6 @@ def read_on(log: KafkaLog, positions: Positions | None = None) -> list[Record]:
 def append_for_ever(log: KafkaLog) -> None:
     for number in itertools.count():
         log.append([click(number)])
-
-
-@pytest.fixture
-def sockets_may_leak() -> Iterator[None]:
-    """Collect the sockets that kafka-python forgets to close when a broker refuses to connect."""
-    client_logger = logging.getLogger("kafka")
-    # Ten lines a second, each of which pytest would keep together with the socket it names.
-    client_logger.setLevel(logging.CRITICAL + 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
-        gc.collect()
-    client_logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
@@ -144,7 +128,7 @@ def test_missing_topics_are_named_and_not_created(log: KafkaLog) -> None:
     mistyped = KafkaConfig(topic_prefix="headrcae")
     with closing(KafkaLog(bootstrap(), mistyped)) as other:
         for use in (lambda: other.append([click(0)]), other.end_positions, other.dead_letters):
-            with pytest.raises(LogError, match=r"headrcae\.events missing: `headrace topics create`"):
+            with pytest.raises(LogError, match=r"headrcae\.events missing: `headrace topics"):
                 use()
     log.append([click(0)])
     with admin() as client:
@@ -161,7 +145,6 @@ def test_topic_deleted_while_in_use_is_not_created_again(config: KafkaConfig) ->
         assert config.events_topic not in client.list_topics()
 
 
-@pytest.mark.usefixtures("sockets_may_leak")
 def test_cluster_that_is_away_is_unavailable() -> None:
     hasty = KafkaConfig(request_timeout_ms=300, append_timeout_ms=600)
     with closing(KafkaLog("127.0.0.1:1", hasty)) as log:
@@ -193,7 +176,6 @@ def test_foreign_record_among_dead_letters_is_named(log: KafkaLog, config: Kafka
         log.dead_letters()
 
 
-@pytest.mark.usefixtures("sockets_may_leak")
 def test_broker_that_dies_and_comes_back_loses_and_repeats_nothing(config: KafkaConfig) -> None:
     broker = own_broker()
     limits = {"request_timeout_ms": 500, "append_timeout_ms": 2_000, "max_in_flight_bytes": 500}
