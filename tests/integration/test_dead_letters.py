@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ from stream.codec import encode
 from stream.sqlite_log import PARTITION, SqliteLog
 from tests import kafka_broker
 from tests.command_line import ROOT, Headrace, quiet_surroundings
-from tests.loop_worlds import lead, make_loop, tiny_settings, tiny_world
+from tests.loop_worlds import SMALL_MODELS, lead, make_loop, tiny_settings, tiny_world
 from tests.trainer_worlds import Crash, FaultyLog, Workshop, on_calls
 
 pytestmark = pytest.mark.filterwarnings("ignore:(open|read)_text is deprecated:DeprecationWarning")
@@ -340,6 +341,37 @@ def test_record_that_was_learned_from_its_old_place_is_not_learned_again(
     assert fixed.loop.counts.duplicates == 1
     assert len(fixed.log.dead_letters()) == 1
     fixed.close()
+
+
+# The page
+
+
+def test_worked_example_of_the_page_works(
+    headrace: Headrace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADRACE_METRICS__TRAINER_PORT", "0")
+    page = (ROOT / "docs" / "dead-letters.md").read_text().partition("## A worked example")[2]
+    ended = []
+    for language, block in re.findall(
+        r"^```(sh|python)\n(.*?)^```", page, re.MULTILINE | re.DOTALL
+    ):
+        if language == "python":
+            exec(block, {})
+            continue
+        lines = block.splitlines()
+        ended += [headrace(*shlex.split(line)[1:], *_fewer_weights(line)) for line in lines]
+    assert [one.code for one in ended] == [0, 0, 0, 1]
+    place, reason = "events/0@1241", "user_id: missing"
+    for text in (place, reason):
+        assert f"`{text}`" in page
+        assert text in ended[2].out
+    assert ended[3].out.startswith(f"{place}: left, it still cannot be decoded: {reason}\n")
+
+
+def _fewer_weights(line: str) -> list[str]:
+    small = line.startswith("headrace train ")
+    return [word for setting in SMALL_MODELS for word in ("--set", setting)] if small else []
 
 
 # Kafka
