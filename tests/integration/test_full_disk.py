@@ -167,7 +167,7 @@ def test_publish_is_unavailable_while_the_log_has_no_room(disk: Disk) -> None:
         try:
             acknowledged.extend(server.publish(event, *padding, timeout_s=20.0))
         except grpc.RpcError as error:
-            code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
+            code: grpc.StatusCode = error.code()
             return code
         return grpc.StatusCode.OK
 

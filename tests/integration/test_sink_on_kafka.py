@@ -100,7 +100,7 @@ class Caller:
         try:
             self.acknowledged += self.server.publish(*events, timeout_s=DEADLINE_S)
         except grpc.RpcError as error:
-            self.refusals.append((error.code(), time.monotonic() - started))  # type: ignore[attr-defined]
+            self.refusals.append((error.code(), time.monotonic() - started))
             time.sleep(0.05)
             return False
         return True
@@ -187,7 +187,7 @@ def test_no_more_callers_wait_for_a_log_that_is_away_than_may(tmp_path: Path) ->
         try:
             running.publish(event, timeout_s=DEADLINE_S)
         except grpc.RpcError as error:
-            codes.append(error.code())  # type: ignore[attr-defined]
+            codes.append(error.code())
 
     threads = [threading.Thread(target=publish, args=(number,)) for number in range(6)]
     for thread in threads:
