@@ -34,6 +34,14 @@ LogOption: TypeAlias = Annotated[
         metavar="URL",
     ),
 ]
+OnGapOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--on-gap",
+        help="When records were lost before they were read: fail, or skip them (trainer.on_gap).",
+        metavar="fail|skip",
+    ),
+]
 SetOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,6 +71,11 @@ def settings_from(
     if log is not None:
         flags.append(f"data.log={quoted(log)}")
     return load_settings(config, flags)
+
+
+def on_gap_override(on_gap: str | None) -> list[str]:
+    """Return the setting that --on-gap stands for; none when it was not given."""
+    return [] if on_gap is None else [f"trainer.on_gap={quoted(on_gap)}"]
 
 
 def quoted(text: str) -> str:

@@ -45,7 +45,7 @@ from stream.joiner import JoinerConfig
 from stream.journal import JournalConfig
 from stream.kafka_settings import KafkaConfig
 from stream.train_loop import TrainLoopConfig
-from stream.trainer import TrainerConfig
+from stream.trainer_config import TrainerConfig
 from stream.watermark import WatermarkConfig
 
 _NONE = "none"

@@ -38,7 +38,7 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
         place = TrainerPlace(log=log, store=store, clock=clock, metrics=metrics)
         trainer = build_trainer(settings, loop, place)
         with (
-            metrics_page(settings.metrics, "trainer", metrics),
+            metrics_page(settings.metrics, "trainer", metrics, trainer.readiness),
             metric_history(settings, "trainer", metrics, clock),
         ):
             trainer.run(stop, until_end=until_end)

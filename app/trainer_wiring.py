@@ -69,8 +69,8 @@ class TrainerPlace:
 def build_trainer(settings: Settings, loop: TrainLoop, place: TrainerPlace) -> Trainer:
     """Build a trainer that goes on from the newest snapshot that is whole, or from the beginning.
 
-    Without a snapshot it publishes one at once, so that servers can answer (from nothing learned)
-    while the first events are on their way.
+    Without a snapshot it publishes one as soon as the log answers, so that servers can answer (from
+    nothing learned) while the first events are on their way. Nothing is asked of the log here.
 
     Raises:
         ConfigError: the snapshot was made with another schema or other learners.
@@ -94,14 +94,9 @@ def build_trainer(settings: Settings, loop: TrainLoop, place: TrainerPlace) -> T
         place.metrics,
     )
     manifest = _resume(settings, loop, place.store)
-    if manifest is None:
-        positions = place.log.beginning_positions()
-        journal.begin(positions, steps=0, parent=None, previous=None)
-        checkpointer.checkpoint(positions)
-    else:
-        positions = dict(manifest.positions)
+    if manifest is not None:
         journal.begin(
-            positions,
+            dict(manifest.positions),
             steps=manifest.step,
             parent=manifest.snapshot_id,
             previous=manifest.extra.get(JOURNAL),
@@ -114,7 +109,7 @@ def build_trainer(settings: Settings, loop: TrainLoop, place: TrainerPlace) -> T
         clock=place.clock,
         metrics=place.metrics,
     )
-    return Trainer(parts, settings.trainer, positions)
+    return Trainer(parts, settings.trainer, None if manifest is None else dict(manifest.positions))
 
 
 def _resume(settings: Settings, loop: TrainLoop, store: LocalSnapshotStore) -> Manifest | None:

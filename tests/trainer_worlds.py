@@ -118,8 +118,8 @@ class Workshop:
 
     def __init__(self, folder: Path, schema: FeatureSchema, settings: Settings) -> None:
         self.schema = schema
-        data = replace(settings.data, dir=str(folder))
-        self.settings = settings.model_copy(update={"data": data})
+        self.settings = settings
+        self._data = replace(settings.data, dir=str(folder))
         self.log = SqliteLog(folder / "events.sqlite")
         self.snapshots = folder / "snapshots"
         self.loop: TrainLoop = make_loop(schema, settings)
@@ -148,7 +148,8 @@ class Workshop:
             clock=clock or TickingClock(),
             metrics=self._metrics,
         )
-        return build_trainer(self.settings, self.loop, place)
+        settings = self.settings.model_copy(update={"data": self._data})
+        return build_trainer(settings, self.loop, place)
 
     def run_to_end(self, **faults: Any) -> Trainer:
         """Train until the log's end is reached."""

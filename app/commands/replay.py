@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -23,25 +23,35 @@ from app.dataset_options import (
     ValueColumnOption,
     open_chosen,
 )
+from app.journal_options import (
+    JournalOption,
+    LiveDataDirOption,
+    LiveLogOption,
+    SnapshotOption,
+)
 from app.options import ConfigOption, SetOption, settings_from
 from domain.errors import ConfigError
 
-_LIVE = "A live run, learned again (instead of --dataset)"
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+_DatasetOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Name, see `headrace datasets list`.", metavar="NAME"),
+]
+_SeedOption: TypeAlias = Annotated[
+    int | None, typer.Option("--seed", help="Seed of every generator (seed).", metavar="N")
+]
 
 
 def replay(
-    dataset: Annotated[
-        str | None,
-        typer.Option("--dataset", help="Name, see `headrace datasets list`.", metavar="NAME"),
-    ] = None,
+    dataset: _DatasetOption = None,
     path: PathOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the report as JSON.", metavar="FILE")
     ] = None,
     limit: LimitOption = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of every generator (seed).", metavar="N")
-    ] = None,
+    seed: _SeedOption = None,
     positive_at: PositiveAtOption = None,
     user_column: UserColumnOption = None,
     item_column: ItemColumnOption = None,
@@ -53,43 +63,10 @@ def replay(
     impression_column: ImpressionColumnOption = None,
     context_column: ContextColumnOption = None,
     columns: ColumnsOption = None,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            "--journal",
-            help="Folder of a live run's step journal: learn it again, and compare the bits.",
-            metavar="DIR",
-            rich_help_panel=_LIVE,
-        ),
-    ] = None,
-    snapshot: Annotated[
-        str,
-        typer.Option(
-            "--snapshot",
-            help="Snapshot to compare with: an id, current or latest.",
-            metavar="ID",
-            rich_help_panel=_LIVE,
-        ),
-    ] = "current",
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--data-dir",
-            "-d",
-            help="Folder of its snapshots and embedded log; the one above the journal.",
-            metavar="DIR",
-            rich_help_panel=_LIVE,
-        ),
-    ] = None,
-    log: Annotated[
-        str | None,
-        typer.Option(
-            "--log",
-            help="Its event log, when that is not the embedded one (data.log).",
-            metavar="URL",
-            rich_help_panel=_LIVE,
-        ),
-    ] = None,
+    journal: JournalOption = None,
+    snapshot: SnapshotOption = "current",
+    data_dir: LiveDataDirOption = None,
+    log: LiveLogOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -113,12 +90,9 @@ def replay(
     if (dataset is None) == (journal is None):
         raise ConfigError("--dataset: expected a dataset, or --journal with that of a live run")
     if journal is not None:
-        from app.journal_run import run_journal_replay
-
-        settings = settings_from(
-            config, overrides, data_dir=data_dir or journal.absolute().parent, log=log
-        )
-        raise typer.Exit(run_journal_replay(settings, journal, snapshot))
+        data_dir = data_dir or journal.absolute().parent
+        settings = settings_from(config, overrides, data_dir=data_dir, log=log)
+        raise typer.Exit(_learn_again(settings, journal, snapshot))
     from rich.console import Console
 
     from app.replay_run import print_report, run_replay, write_report
@@ -150,3 +124,9 @@ def replay(
     if out is not None:
         write_report(outcome, out)
         typer.echo(f"Wrote {out}")
+
+
+def _learn_again(settings: Settings, journal: Path, snapshot: str) -> int:
+    from app.journal_run import run_journal_replay
+
+    return run_journal_replay(settings, journal, snapshot)

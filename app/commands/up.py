@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from app.options import ConfigOption, DataDirOption, SetOption, quoted, settings_from
+from app.options import (
+    ConfigOption,
+    DataDirOption,
+    OnGapOption,
+    SetOption,
+    on_gap_override,
+    quoted,
+    settings_from,
+)
 
 
 def up(
@@ -17,6 +25,7 @@ def up(
         str | None,
         typer.Option("--grpc", help="Address to listen on (server.address).", metavar="HOST:PORT"),
     ] = None,
+    on_gap: OnGapOption = None,
 ) -> None:
     """Run everything in the foreground on one folder, until Ctrl-C or SIGTERM.
 
@@ -29,7 +38,7 @@ def up(
     """
     from app.up_process import run_up
 
-    overrides = list(set_ or ())
+    overrides = [*(set_ or ()), *on_gap_override(on_gap)]
     if grpc is not None:
         overrides.append(f"server.address={quoted(grpc)}")
     run_up(settings_from(config, overrides, data_dir=data_dir), config, overrides)

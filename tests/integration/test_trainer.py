@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from domain.clock import ManualClock
-from domain.errors import ConfigError, LogGapError, LogUnavailableError, SnapshotError
+from domain.errors import ConfigError, LogUnavailableError, SnapshotError
 from domain.events import Event, Feedback, Impression, ItemUpdate, event_key
 from domain.state import State, state_hash
 from stream.checkpoint import states_of
 from stream.codec import encode
 from stream.sqlite_log import PARTITION
-from stream.trainer import TrainerConfig
+from stream.trainer_config import TrainerConfig
 from tests.loop_trace import Trace
 from tests.loop_worlds import hashes_of, lead, make_loop, tiny_settings, tiny_world
 from tests.trainer_worlds import (
@@ -87,11 +87,10 @@ def test_trainer_learns_the_log_to_its_end_and_publishes_that(
 
 
 def test_trainer_without_a_snapshot_publishes_one_before_it_learns(workshop: Workshop) -> None:
-    workshop.trainer()
-    snapshot = workshop.store().load("current")
-    assert snapshot.manifest.step == 0
-    assert snapshot.manifest.positions == workshop.log.beginning_positions()
-    assert state_hash(snapshot.states["ranking"]) == state_hash(workshop.loop.parts.ranking.save())
+    seen: list[int] = []
+    workshop.run_to_end(before_publish=lambda: seen.append(workshop.loop.counts.events))
+    assert seen[0] == 0 < seen[1]
+    assert workshop.published[0][1] == workshop.log.beginning_positions()
 
 
 def test_every_snapshot_holds_the_effect_of_exactly_the_records_before_its_positions(
@@ -392,7 +391,7 @@ def test_trainer_refuses_to_begin_anew_beside_damaged_snapshots(workshop: Worksh
 
 
 def test_trainer_refuses_snapshots_made_with_other_settings(workshop: Workshop) -> None:
-    workshop.trainer()
+    workshop.run_to_end()
     workshop.settings = tiny_settings("ranking.learning_rate=0.5")
     with pytest.raises(ConfigError, match=r"^ranking: differs from what snapshot \S+ was made"):
         workshop.trainer()
@@ -401,17 +400,15 @@ def test_trainer_refuses_snapshots_made_with_other_settings(workshop: Workshop) 
         workshop.trainer()
 
 
-def test_trainer_refuses_a_log_that_is_shorter_than_its_snapshot(
-    workshop: Workshop, tmp_path: Path
-) -> None:
-    workshop.run_to_end()
-    other = Workshop(tmp_path / "other", workshop.schema, SETTINGS)
-    with pytest.raises(LogGapError, match="made anew or restored"):
-        workshop.run_to_end(log=other.log)
-    other.close()
-
-
-@pytest.mark.parametrize("name", ["max_records", "poll_timeout_s", "retry_s"])
+@pytest.mark.parametrize(
+    "name",
+    ["max_records", "poll_timeout_s", "queue_events", "queue_bytes", "retry_s", "unready_after_s"],
+)
 def test_config_names_the_key_when_not_positive(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"^trainer\.{name} must be positive, got 0"):
         TrainerConfig(**{name: 0})
+
+
+def test_config_names_the_choices_on_a_gap() -> None:
+    with pytest.raises(ConfigError, match=r"^trainer\.on_gap must be fail or skip, got 'stop'"):
+        TrainerConfig(on_gap="stop")  # type: ignore[arg-type]

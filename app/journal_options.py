@@ -1,0 +1,48 @@
+"""Flags that say which live run to learn again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+_PANEL = "A live run, learned again (instead of --dataset)"
+
+JournalOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal",
+        help="Folder of a live run's step journal: learn it again, and compare the bits.",
+        metavar="DIR",
+        rich_help_panel=_PANEL,
+    ),
+]
+SnapshotOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--snapshot",
+        help="Snapshot to compare with: an id, current or latest.",
+        metavar="ID",
+        rich_help_panel=_PANEL,
+    ),
+]
+LiveDataDirOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        "-d",
+        help="Folder of its snapshots and embedded log; the one above the journal.",
+        metavar="DIR",
+        rich_help_panel=_PANEL,
+    ),
+]
+LiveLogOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        help="Its event log, when that is not the embedded one (data.log).",
+        metavar="URL",
+        rich_help_panel=_PANEL,
+    ),
+]
