@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import plotly.graph_objects as go
 from dash import dcc, html
 
 from monitoring.dashboard.page import Page, View, nav_link
@@ -56,6 +56,8 @@ _MEASURES = {
 
 def build(look: Look, view: View) -> Component:
     """Return the page."""
+    if not look.records.places.drift.exists():
+        return panel("No drift records yet", empty("A trainer writes them as it runs."))
     windows = look.records.drift(lambda store: store.windows())
     return html.Div([_signals(look.signals), _fields(look, view, windows)])
 
@@ -132,25 +134,25 @@ def _map(windows: Sequence[FieldWindow], fields: Sequence[str], measure: _Measur
         (window.field, window.ended_ms): getattr(window, measure.attribute) for window in windows
     }
     rows = [[values.get((field, end)) for end in ends] for field in fields]
-    figure = go.Figure(
-        go.Heatmap(
-            x=[moment(end) for end in ends],
-            y=list(fields),
-            z=rows,
-            zmin=0.0,
-            zmax=measure.much,
-            colorscale=[list(step) for step in _SCALE],
-            xgap=1,
-            ygap=1,
-            hovertemplate="%{y}<br>%{x}<br>%{z:.3f}<extra></extra>",
-            colorbar={"thickness": 12, "outlinewidth": 0},
-        ),
-        layout=plain_layout(
-            height=80 + 22 * len(fields),
-            xaxis={"type": "category", "nticks": 6, "fixedrange": True, "tickangle": 0},
-            yaxis={"autorange": "reversed", "automargin": True, "fixedrange": True, "dtick": 1},
-        ),
+    cells = {
+        "type": "heatmap",
+        "x": [moment(end) for end in ends],
+        "y": list(fields),
+        "z": rows,
+        "zmin": 0.0,
+        "zmax": measure.much,
+        "colorscale": [list(step) for step in _SCALE],
+        "xgap": 1,
+        "ygap": 1,
+        "hovertemplate": "%{y}<br>%{x}<br>%{z:.3f}<extra></extra>",
+        "colorbar": {"thickness": 12, "outlinewidth": 0},
+    }
+    layout = plain_layout(
+        height=80 + 22 * len(fields),
+        xaxis={"type": "category", "nticks": 6, "fixedrange": True, "tickangle": 0},
+        yaxis={"autorange": "reversed", "automargin": True, "fixedrange": True, "dtick": 1},
     )
+    figure = {"data": [cells], "layout": layout}
     return graph(f"Fields over event time, {measure.words}", figure, name=MAP)
 
 
@@ -184,29 +186,35 @@ def _distribution(look: Look, field: str) -> Component:
     title = f"Distribution of {field}"
     if not found:
         return panel(title, empty("There is no distribution of this field."), wide=True)
-    figure = go.Figure(
-        layout=plain_layout(
+    labels = _most_frequent(found)
+    roles = list(_ROLE_WORDS)
+    found = sorted(found, key=lambda one: roles.index(one.role))
+    figure = {
+        "data": [_bars(one, labels, colour) for one, colour in zip(found, COLOURS, strict=False)],
+        "layout": plain_layout(
             height=300,
             barmode="group",
             xaxis={"type": "category", "fixedrange": True, "automargin": True},
             yaxis={"tickformat": ".0%", "fixedrange": True, "automargin": True},
-        )
-    )
-    labels = _most_frequent(found)
-    for number_, one in enumerate(sorted(found, key=lambda one: list(_ROLE_WORDS).index(one.role))):
-        total = sum(one.counts) or 1.0
-        shares = {label: count / total for label, count in zip(one.labels, one.counts, strict=True)}
-        figure.add_bar(
-            x=labels,
-            y=[shares.get(label, 0.0) for label in labels],
-            name=_ROLE_WORDS[one.role],
-            marker={"color": COLOURS[number_]},
-            hovertemplate="%{y:.1%}",
-        )
+        ),
+    }
     few = len({label for one in found for label in one.labels}) - len(labels)
     note = f"Now against the reference; up to {moment(max(one.ended_ms for one in found))} UTC."
     note += f" {few} rarer values are not drawn." if few else ""
     return panel(title, graph(title, figure), note=note, wide=True)
+
+
+def _bars(one: FieldDistribution, labels: Sequence[str], colour: str) -> dict[str, Any]:
+    total = sum(one.counts) or 1.0
+    shares = {label: count / total for label, count in zip(one.labels, one.counts, strict=True)}
+    return {
+        "type": "bar",
+        "x": list(labels),
+        "y": [shares.get(label, 0.0) for label in labels],
+        "name": _ROLE_WORDS[one.role],
+        "marker": {"color": colour},
+        "hovertemplate": "%{y:.1%}",
+    }
 
 
 def _most_frequent(found: Sequence[FieldDistribution]) -> list[str]:

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from monitoring.dashboard.curves import quantile_of_last, recent
 from monitoring.dashboard.records import Look
 from monitoring.dashboard.words import moment, number, percent, seconds
@@ -15,6 +18,8 @@ State = Literal["good", "look", "bad", "unknown"]
 
 SERVED = "online+memory"
 """The variant whose scores are served."""
+PATIENCE_MS = 1_800_000
+"""A window that has just begun says little: only what lasts is acted on."""
 MAX_LAG_RECORDS = 1_000
 MAX_SNAPSHOT_AGE_S = 600.0
 MAX_MODEL_AGE_S = 1_800.0
@@ -131,15 +136,25 @@ def _quality(look: Look) -> Iterator[Check]:
         entropy = float(values[-1])
         if entropy != entropy:
             continue
-        text = f"normalized entropy {number(entropy)}"
-        text += ", no better than the mean rate" if entropy >= 1 else ", useful below 1"
-        state: State = "bad" if entropy >= 1 else "good"
+        lasted_ms = _lasted_ms(frame, values >= 1)
+        text = f"normalized entropy {number(entropy)}, useful below 1"
+        if entropy >= 1:
+            text = f"no better than the mean rate for {seconds(lasted_ms / 1_000)}"
+            text = f"normalized entropy {number(entropy)}, {text}"
+        state: State = "good" if entropy < 1 else "look" if lasted_ms < PATIENCE_MS else "bad"
         yield Check(f"Quality of {own['head']}", state, text, "HeadraceUseless")
-    live = len(look.live_signals)
+    live = look.num_live_signals
     if look.trainer is not None:
         text = f"{live} live signals" if live != 1 else "1 live signal"
         text = text if live else "no live signal"
         yield Check("Drift", "look" if live else "good", text, "HeadraceDrift")
+
+
+def _lasted_ms(frame: Frame, is_so: NDArray[np.bool_]) -> int:
+    """Return for how long something has been so, up to the newest sample."""
+    otherwise = np.flatnonzero(~is_so)
+    since = int(otherwise[-1]) + 1 if len(otherwise) else 0
+    return int(frame.times_ms[-1] - frame.times_ms[since]) if since < len(frame) else 0
 
 
 def _serving(look: Look) -> Iterator[Check]:

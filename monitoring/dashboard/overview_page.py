@@ -90,7 +90,7 @@ def _tiles(look: Look) -> list[tuple[str, str, str]]:
         ("Requests", number(asked[0] if asked else None), "in the last minute"),
         ("Age of the models", seconds(ages[0] if ages else None), "newest event in them to now"),
         ("Normalized entropy", number(entropy), f"of {_head(look).get('head', '-')}, below 1"),
-        ("Live drift signals", str(len(look.live_signals)), "see Drift"),
+        ("Live drift signals", str(look.num_live_signals), "see Drift"),
         (
             "Newest record",
             moment(max(source.newest_ms for source in look.sources)).partition(" ")[2],
@@ -146,6 +146,8 @@ def _quality(look: Look) -> Component:
 
 def _signals(look: Look, view: View) -> Component:
     live = look.live_signals
+    if not live and look.num_live_signals:
+        return panel("Live drift signals", empty("They are in the trainer's log."))
     if not live:
         return panel("Live drift signals", empty("None: every watched stream is what it was."))
     items = [

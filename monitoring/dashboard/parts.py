@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import numpy as np
-import plotly.graph_objects as go
 from dash import dcc, html
 
 from monitoring.dashboard.curves import Times, with_gaps
@@ -62,37 +61,22 @@ def curves(plot: Plot, drawn: Sequence[Curve]) -> Component:
     drawn = [curve for curve in drawn if not np.isnan(curve.values).all()]
     if not drawn:
         return panel(plot.title, empty("No values within this span."), note=plot.note)
-    figure = go.Figure(layout=_layout(plot))
-    for number, curve in enumerate(drawn):
-        times_ms, values = with_gaps(curve.times_ms, curve.values)
-        known = int((~np.isnan(values)).sum())
-        figure.add_scatter(
-            x=[_iso(time_ms) for time_ms in times_ms],
-            y=[None if np.isnan(value) else float(value) for value in values],
-            name=curve.name,
-            mode="lines" if known > 1 else "markers",
-            line={"color": COLOURS[number % len(COLOURS)], "width": 2},
-            hovertemplate="%{y:.4~g}",
-        )
-    figure.update_layout(showlegend=len(drawn) > 1 or bool(drawn[0].name))
-    if plot.line is not None:
-        figure.add_hline(y=plot.line, line={"color": "#8a8f98", "width": 1, "dash": "dot"})
-    for time_ms, word in plot.marks:
-        figure.add_vline(x=_iso(time_ms), line={"color": MARK, "width": 1, "dash": "dash"})
-        figure.add_annotation(
-            x=_iso(time_ms), y=1, yref="paper", text=word, showarrow=False, yanchor="bottom",
-            font={"color": MARK, "size": 11},
-        )  # fmt: skip
-    return panel(plot.title, graph(plot.title, figure), note=plot.note)
+    layout = _layout(plot)
+    layout["showlegend"] = len(drawn) > 1 or bool(drawn[0].name)
+    layout["shapes"] = [_line(plot.line)] if plot.line is not None else []
+    layout["shapes"] += [_mark(time_ms) for time_ms, _ in plot.marks]
+    layout["annotations"] = [_word(time_ms, word) for time_ms, word in plot.marks]
+    lines = [_trace(curve, COLOURS[n % len(COLOURS)]) for n, curve in enumerate(drawn)]
+    return panel(plot.title, graph(plot.title, {"data": lines, "layout": layout}), note=plot.note)
 
 
-def graph(title: str, figure: go.Figure, name: str = "") -> Component:
+def graph(title: str, figure: dict[str, Any], name: str = "") -> Component:
     """Return a figure without plotly's own buttons; `name` is given to what may be clicked."""
     own: dict[str, Any] = {"id": name} if name else {}
     drawn = dcc.Graph(
         figure=figure,
         config={"displayModeBar": False, "responsive": True, "showTips": False},
-        style={"height": f"{figure.layout.height or _HEIGHT}px"},
+        style={"height": f"{figure['layout']['height']}px"},
         **own,
     )
     return html.Div(drawn, role="img", **named(title))
@@ -205,11 +189,42 @@ def _layout(plot: Plot) -> dict[str, Any]:
         yaxis={
             "title": {"text": plot.unit, "standoff": 6},
             "nticks": 5,
+            "rangemode": "nonnegative",
             "zeroline": False,
             "fixedrange": True,
             "automargin": True,
         },
     )
+
+
+def _trace(curve: Curve, colour: str) -> dict[str, Any]:
+    times_ms, values = with_gaps(curve.times_ms, curve.values)
+    return {
+        "type": "scatter",
+        "x": [_iso(time_ms) for time_ms in times_ms],
+        "y": [None if np.isnan(value) else float(value) for value in values],
+        "name": curve.name,
+        "mode": "lines" if (~np.isnan(values)).sum() > 1 else "markers",
+        "line": {"color": colour, "width": 2},
+        "hovertemplate": "%{y:.4~g}",
+    }
+
+
+def _line(value: float) -> dict[str, Any]:
+    line = {"color": "#8a8f98", "width": 1, "dash": "dot"}
+    across = {"xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value}
+    return {"type": "line", "line": line, **across}
+
+
+def _mark(time_ms: int) -> dict[str, Any]:
+    line = {"color": MARK, "width": 1, "dash": "dash"}
+    upright = {"yref": "paper", "y0": 0, "y1": 1, "x0": _iso(time_ms), "x1": _iso(time_ms)}
+    return {"type": "line", "line": line, **upright}
+
+
+def _word(time_ms: int, word: str) -> dict[str, Any]:
+    where = {"x": _iso(time_ms), "y": 1, "yref": "paper", "yanchor": "bottom"}
+    return {"text": word, "showarrow": False, "font": {"color": MARK, "size": 11}, **where}
 
 
 def _iso(time_ms: int) -> str:

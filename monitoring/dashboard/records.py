@@ -20,6 +20,7 @@ TRAINER = "trainer"
 WEEK_MS = 7 * 24 * 3_600_000
 _NEAR_A_WEEK_MS = 2 * 3_600_000
 _SIGNALS = 200
+_SHORTEST_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +129,10 @@ class Look:
 
     @cached_property
     def since_ms(self) -> int:
-        """Return where curves begin."""
-        if self.span_ms:
-            return self.until_ms - self.span_ms
-        firsts = [self.frame(source.name).times_ms for source in self.sources]
-        return min((int(times[0]) for times in firsts if len(times)), default=self.until_ms - 1)
+        """Return where curves begin: at the first record, if that is within the span."""
+        times = [self.frame(source.name).times_ms for source in self.sources]
+        first_ms = min((int(one[0]) for one in times if len(one)), default=self.until_ms)
+        return min(first_ms, self.until_ms - _SHORTEST_MS)
 
     def frame(self, source: str) -> Frame:
         """Return a process's samples of the span."""
@@ -156,6 +156,13 @@ class Look:
     def signals(self) -> list[DriftSignal]:
         """Return the newest drift signals, newest first."""
         return self.records.drift(lambda store: store.list(limit=_SIGNALS))
+
+    @property
+    def num_live_signals(self) -> int:
+        """Return how many drift signals are live, as the trainer counts them."""
+        if not self.records.places.drift.exists():
+            return int(self.trained.last("headrace_monitoring_drift_live_signals") or 0)
+        return len(self.live_signals)
 
     @property
     def live_signals(self) -> list[DriftSignal]:
