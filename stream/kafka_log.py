@@ -24,7 +24,7 @@ from stream.kafka_consumer import MergedConsumer
 from stream.kafka_letters import fold_letters, letter_headers, mark_headers
 from stream.kafka_producer import BoundedProducer, Outgoing
 from stream.kafka_security import security_options
-from stream.kafka_settings import KafkaConfig
+from stream.kafka_settings import MAX_LETTER_BYTES, KafkaConfig
 from stream.kafka_topics import reject_wrong_topics
 
 
@@ -118,7 +118,9 @@ class KafkaLog:
                     f"kafka://{self._bootstrap}: expected a dead letter of {' or '.join(topics)}, "
                     f"got one of {letter.where}"
                 )
-            again.append(Outgoing(topic, _bytes(letter.key), letter.value, []))
+            # It was in the log already: whether it is too large is for the broker to say.
+            key = _bytes(letter.key)
+            again.append(Outgoing(topic, key, letter.value, [], MAX_LETTER_BYTES))
         self._store(again)
 
     def mark_redriven(self, letters: Sequence[DeadLetter], time_ms: int) -> None:
@@ -133,7 +135,8 @@ class KafkaLog:
         self, letter: DeadLetter, value: bytes, headers: dict[str, str]
     ) -> Outgoing:
         packed = [(name, _bytes(text)) for name, text in headers.items()]
-        return Outgoing(self._config.dead_letters_topic, _bytes(letter.where), value, packed)
+        topic, key = self._config.dead_letters_topic, _bytes(letter.where)
+        return Outgoing(topic, key, value, packed, MAX_LETTER_BYTES)
 
     def close(self) -> None:
         """Close all connections; may be called twice."""

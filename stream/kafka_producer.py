@@ -28,6 +28,7 @@ class Outgoing(NamedTuple):
     key: bytes
     value: bytes
     headers: list[tuple[str, bytes]]
+    max_bytes: int = MAX_RECORD_BYTES
 
     @property
     def num_bytes(self) -> int:
@@ -60,7 +61,7 @@ class BoundedProducer:
             with kafka_errors_reported(self._bootstrap):
                 producer = self._connected()
                 try:
-                    for topic, key, value, headers in records:
+                    for topic, key, value, headers, _ in records:
                         sent.append(producer.send(topic, value, key, headers))
                     for future in sent:
                         future.get(self._config.append_timeout_ms / 1000 + _GRACE_S)
@@ -100,9 +101,9 @@ class BoundedProducer:
 
     def _reject_too_large(self, records: Sequence[Outgoing]) -> None:
         for record in records:
-            if record.num_bytes > MAX_RECORD_BYTES:
+            if record.num_bytes > record.max_bytes:
                 raise LogError(
-                    f"kafka://{self._bootstrap}: expected records of at most {MAX_RECORD_BYTES} "
+                    f"kafka://{self._bootstrap}: expected records of at most {record.max_bytes} "
                     f"bytes, got one of {record.num_bytes} for key {record.key!r}"
                 )
 

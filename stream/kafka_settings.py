@@ -115,6 +115,9 @@ CLIENT_OPTIONS: Final[Mapping[str, Any]] = {
 MAX_RECORD_BYTES: Final = 1_000_000
 """A broker takes batches of 1 MiB by default, and a record is never split."""
 
+MAX_LETTER_BYTES: Final = 2 * 2**20
+"""A dead letter is a record of someone else, perhaps as large as a broker takes, and its reason."""
+
 CONSUMER_OPTIONS: Final[Mapping[str, Any]] = {
     "enable_auto_commit": False,
     # A position outside what the log holds is an error, never a silent jump.
@@ -132,5 +135,6 @@ PRODUCER_OPTIONS: Final[Mapping[str, Any]] = {
     # `append` waits for its records, so there is nothing to linger for.
     "linger_ms": 0,
     "batch_size": 256 * 2**10,
+    "max_request_size": MAX_LETTER_BYTES,
     "metrics_enabled": False,
 }

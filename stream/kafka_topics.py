@@ -12,7 +12,7 @@ from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartiti
 
 from domain.errors import LogError
 from stream.kafka_client import kafka_errors_reported, make_admin
-from stream.kafka_settings import KafkaConfig
+from stream.kafka_settings import MAX_LETTER_BYTES, KafkaConfig
 
 _FOR_EVER = "-1"
 
@@ -26,6 +26,7 @@ class TopicPlan:
         single: whether more than one partition would be wrong.
         retention_ms: for how long records are kept when it is made; None is not by age.
         for_ever: whether records that are deleted by age or size would be wrong.
+        max_record_bytes: largest record when it is made; None is the cluster's default.
     """
 
     name: str
@@ -34,6 +35,7 @@ class TopicPlan:
     retention_ms: int | None
     single: bool = False
     for_ever: bool = False
+    max_record_bytes: int | None = None
 
     def configs(self, config: KafkaConfig) -> dict[str, str]:
         """Return the settings that the topic is made with."""
@@ -43,6 +45,8 @@ class TopicPlan:
         }
         if self.retention_ms is not None:
             configs["retention.ms"] = str(self.retention_ms)
+        if self.max_record_bytes is not None:
+            configs["max.message.bytes"] = str(self.max_record_bytes)
         return configs
 
 
@@ -72,7 +76,15 @@ def topic_plans(config: KafkaConfig) -> tuple[TopicPlan, ...]:
         # The newest update of an item counts, however old it is.
         TopicPlan(config.items_topic, count, "compact", None),
         # One partition, so that dead letters have one order; they wait for a person, however long.
-        TopicPlan(config.dead_letters_topic, 1, "delete", -1, single=True, for_ever=True),
+        TopicPlan(
+            config.dead_letters_topic,
+            1,
+            "delete",
+            -1,
+            single=True,
+            for_ever=True,
+            max_record_bytes=MAX_LETTER_BYTES,
+        ),
     )
 
 

@@ -159,6 +159,20 @@ def test_record_larger_than_a_broker_takes_is_refused_with_its_batch(log: KafkaL
     assert read_on(log) == []
 
 
+def test_record_as_large_as_a_broker_takes_can_be_set_aside_and_sent_again(
+    log: KafkaLog, config: KafkaConfig
+) -> None:
+    """Or one record of someone else would end every trainer that comes to it."""
+    garbage = b"\xff" * 1_045_000
+    send(config.events_topic, key=b"u", value=garbage)
+    (record,) = log.read({}, max_records=10, timeout_s=10.0)
+    letter = DeadLetter(record.partition, record.offset, record.key, record.value, "x" * 500, 5)
+    log.dead_letter(letter)
+    assert log.dead_letters() == [letter]
+    log.append_again([letter])
+    assert [one.value for one in read_on(log)] == [garbage] * 2
+
+
 def test_deleting_record_of_a_compacted_topic_is_an_empty_value(
     log: KafkaLog, config: KafkaConfig
 ) -> None:
