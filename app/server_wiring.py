@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from app.learners import LearnerConfigs, build_learners
 from app.settings import Settings
 from domain.clock import Clock
+from domain.errors import LogUnavailableError
+from domain.event_log import EventLog
 from domain.features import FeatureSchema, schema_from_mapping
 from monitoring.metrics import Metrics
 from serving.impression_log import ImpressionLog
@@ -22,6 +25,8 @@ from snapshot.local_store import LocalSnapshotStore, Snapshot
 from stream.deduplicator import Deduplicator
 from stream.feature_store import FeatureStore
 from stream.open_log import open_log
+
+_logger = logging.getLogger(__name__)
 
 _LAST_WRITES_S = 5.0
 """Longest wait, when stopping, for events that were taken in but not yet stored."""
@@ -92,13 +97,14 @@ def running_server(
 
     Raises:
         ConfigError: the address is taken.
-        LogUnavailableError: the event log cannot be opened.
+        LogError: the event log cannot be opened, or its topics are not as they must be.
     """
     with ExitStack() as stack:
         # Each thread that reads or writes the log has a handle of its own.
         logs = [open_log(settings.data.log_url, kafka=settings.kafka) for _ in range(3)]
         for log in logs:
             stack.callback(log.close)
+        _reject_wrong_log(logs[0])
         slot = LiveModelSlot()
         impressions = ImpressionLog(logs[0], settings.impression_log)
         tail = LogTail(logs[1], slot, clock, settings.tail, metrics.serving)
@@ -120,3 +126,11 @@ def running_server(
         handle.start()
         stack.callback(handle.stop)
         yield RunningServer(handle, slot)
+
+
+def _reject_wrong_log(log: EventLog) -> None:
+    """Look at the log once, so that what no waiting mends is said at start; else go on without."""
+    try:
+        log.end_positions()
+    except LogUnavailableError as error:
+        _logger.warning("event log does not answer", extra={"error": str(error)})

@@ -390,7 +390,9 @@ def main() -> int:
     one = options.nodes == 1
     data = options.data or Path("kafka-data" if one else f"kafka-data-{options.nodes}")
     port = options.port or (9092 if one else None)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Of both: what a shell starts in the background ignores Ctrl-C unless it says otherwise.
+    for one_signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one_signal, signal.default_int_handler)
     try:
         cluster = KafkaCluster(data, num_nodes=options.nodes, port=port)
         with cluster:

@@ -177,14 +177,17 @@ def test_command_runs_a_broker_until_it_is_interrupted(tmp_path: Path) -> None:
     script = ROOT / "deploy" / "kafka" / "broker.py"
     command = [sys.executable, str(script), "--port", str(free_port()), "--data", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        line = running.stdout.readline()
-        found = re.fullmatch(r"kafka://(127\.0\.0\.1:\d+) answers; Ctrl-C stops it\n", line)
-        assert found, line
-        with closing(KafkaLog(found[1], fresh_config(at=found[1]))) as log:
-            log.append([click(1)])
-        running.send_signal(signal.SIGINT)
-        assert running.wait(SOON_S) == 0
+        try:
+            assert running.stdout is not None
+            line = running.stdout.readline()
+            found = re.fullmatch(r"kafka://(127\.0\.0\.1:\d+) answers; Ctrl-C stops it\n", line)
+            assert found, line
+            with closing(KafkaLog(found[1], fresh_config(at=found[1]))) as log:
+                log.append([click(1)])
+            running.send_signal(signal.SIGINT)
+            assert running.wait(SOON_S) == 0
+        finally:
+            running.terminate()
     assert (tmp_path / "node-1" / "data" / ".kafka_cleanshutdown").exists()
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,6 +151,22 @@ def test_commands_create_and_check_topics(headrace: Headrace) -> None:
     again = headrace("topics", "create", *place, "--partitions", "8")
     assert again.code == 1
     assert again.out.startswith(f"{three[EVENTS]} has 6 partitions, kafka.num_partitions is 8: ")
+
+
+@pytest.mark.parametrize("command", ["train", "serve", "validate", "publish --dataset abrupt"])
+def test_command_that_finds_no_topics_says_what_to_run(
+    command: str, headrace: Headrace, tmp_path: Path
+) -> None:
+    place = ["--log", f"kafka://{bootstrap()}", "--data-dir", tmp_path]
+    ports = ["--set", "metrics.trainer_port=0", "--set", "metrics.server_port=0"]
+    prefix = ["--set", "kafka.topic_prefix=nobody-made-me"]
+    ended = headrace(*command.split(), *place, *ports, *prefix)
+    assert (ended.code, ended.out) == (1, "")
+    last = ended.err.splitlines()[-1]
+    assert last.startswith(
+        f"headrace: kafka://{bootstrap()}: "
+        "nobody-made-me.events missing: `headrace topics create` makes it; "
+    )
 
 
 def test_more_copies_than_brokers_are_refused_by_the_cluster(headrace: Headrace) -> None:
