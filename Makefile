@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # faiss-gpu where an NVIDIA driver answers, faiss-cpu everywhere else; choose by hand with FAISS=cpu|gpu
 FAISS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: help install demo test tools check bench kafka format protos clean
+.PHONY: help install demo test tools check bench kafka faults soak format protos clean
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -37,6 +37,12 @@ bench: install ## every benchmark, on its small size
 
 kafka: install ## a real Kafka on 127.0.0.1:9092, or NODES=3 on free ports (Java 17, Maven), until Ctrl-C
 	$(BIN)/python deploy/kafka/broker.py --nodes $(or $(NODES),1) $(if $(PORT),--port $(PORT))
+
+faults: install ## kill trainers, producers and a real broker (KILLS=200 SEED=1), and count what was lost
+	$(BIN)/python -m tests.faults.campaign --kills $(or $(KILLS),200) --seed $(or $(SEED),1) $(if $(TABLE),--table $(TABLE))
+
+soak: install ## trainer and server on a real broker (MINUTES=60 RATE=500), memory and lag watched
+	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),60) --rate $(or $(RATE),500)
 
 format: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
