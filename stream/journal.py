@@ -195,7 +195,11 @@ class StepJournal:
             num_events=self._num_events,
         )
         self._written = self._folder.write(segment)
-        self._prune(self._written)
+        try:
+            self._prune(self._written)
+        except OSError as error:
+            # The segment is written; there are only more of them than there should be.
+            logger.warning("journal not pruned", extra={"error": str(error)})
         return self._written
 
     def published(self, snapshot_id: str, positions: Positions, *, steps: int) -> None:

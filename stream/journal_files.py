@@ -9,6 +9,7 @@ So a segment vouches for the whole chain behind it, and one that was written twi
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -155,7 +156,8 @@ class JournalFolder:
             aside.rename(self._path(name))
             _sync_folder(self.root)
         except OSError as error:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a full disk is to be freed, not filled further
+                aside.unlink(missing_ok=True)
             raise JournalError(f"{error.filename or self.root}: {error.strerror}") from error
         return name
 

@@ -16,7 +16,8 @@ from domain.clock import Clock
 from domain.event_log import EventLog, Positions, Record, advance
 from domain.events import Event
 from monitoring.metrics import Metrics
-from stream.codec import BadEvent, decode_record
+from stream.bulk_decode import decode_records
+from stream.codec import BadEvent
 from stream.log_health import LogHealth
 from stream.trainer_config import TrainerConfig
 
@@ -117,16 +118,9 @@ class Reader:
         """Yield records with what they hold, in chunks that fit the queue."""
         max_records = min(_CHUNK_RECORDS, self._config.queue_events)
         max_bytes = min(_CHUNK_BYTES, self._config.queue_bytes)
-        chunk: list[Decoded] = []
-        size_bytes = 0
-        for record in records:
-            size_bytes += len(record.value)
-            if chunk and (len(chunk) == max_records or size_bytes > max_bytes):
-                yield chunk
-                chunk, size_bytes = [], len(record.value)
-            chunk.append(Decoded(record, decode_record(record.value)))
-        if chunk:
-            yield chunk
+        for chunk in _chunks(records, max_records, max_bytes):
+            entries = decode_records([record.value for record in chunk])
+            yield [Decoded(*pair) for pair in zip(chunk, entries, strict=True)]
 
     def _look_at_ends(self) -> None:
         # Each look is a round trip to the brokers.
@@ -214,3 +208,21 @@ class _Queue:
 
 def _size(chunk: Sequence[Decoded]) -> tuple[int, int]:
     return sum(len(one.entries) for one in chunk), sum(len(one.record.value) for one in chunk)
+
+
+def _chunks(
+    records: Sequence[Record], max_records: int, max_bytes: int
+) -> Iterator[Sequence[Record]]:
+    """Yield pieces of a sequence; a record larger than `max_bytes` is a piece of its own.
+
+    >>> [len(chunk) for chunk in _chunks([Record("p", n, "", b"xx") for n in range(5)], 2, 100)]
+    [2, 2, 1]
+    """
+    start = size_bytes = 0
+    for end, record in enumerate(records):
+        size_bytes += len(record.value)
+        if end > start and (end - start == max_records or size_bytes > max_bytes):
+            yield records[start:end]
+            start, size_bytes = end, len(record.value)
+    if start < len(records):
+        yield records[start:]
