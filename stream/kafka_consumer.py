@@ -8,7 +8,12 @@ partition; item updates come before the impressions that were shown after them.
 
 from __future__ import annotations
 
-from kafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    LogTruncationError,
+    OffsetOutOfRangeError,
+)
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from domain.errors import LogGapError, LogPositionError
@@ -63,6 +68,11 @@ class MergedConsumer:
             self._reject_gap(positions)
             # Retention has moved the beginning just now; the next read starts there.
             return []
+        except LogTruncationError:
+            # The log was made anew under a reader, or acknowledged records were given up.
+            self._next.clear()
+            self._reject_gap(positions)
+            raise
         except KafkaError:
             self._next.clear()
             raise

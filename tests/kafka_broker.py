@@ -43,6 +43,7 @@ __all__ = [
     "UserScramCredentialUpsertion",
     "admin",
     "bootstrap",
+    "create_topics",
     "delete_records",
     "fresh_config",
     "give_up",

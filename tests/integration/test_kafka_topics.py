@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from domain.errors import LogError, LogUnavailableError
-from domain.event_log import advance
+from domain.errors import LogError, LogGapError, LogUnavailableError
+from domain.event_log import Positions, advance
 from domain.events import UserUpdate
 from stream.codec import decode
 from stream.kafka_settings import KafkaConfig
@@ -23,6 +24,7 @@ from tests.kafka_broker import (
     KafkaLog,
     admin,
     bootstrap,
+    create_topics,
     fresh_config,
     inspect_topics,
 )
@@ -192,6 +194,38 @@ def test_record_larger_than_the_broker_takes_is_named_and_nothing_else_is_lost()
             records += more
     numbers = [int(decode(record.value).event_id[1:]) for record in records]
     assert numbers == [1, *range(3, 14)]
+
+
+def test_topic_made_anew_is_a_gap_for_those_who_read_it_before() -> None:
+    config = fresh_config(num_partitions=1, metadata_max_age_ms=200)
+    partition = f"{config.events_topic}/0"
+    with closing(KafkaLog(bootstrap(), config)) as running:
+        running.append([event(number) for number in range(5)])
+        positions = advance({}, running.read({}, max_records=10, timeout_s=10.0))
+        assert positions == {partition: 5}
+        with admin() as client:
+            client.delete_topics([config.events_topic])
+        deadline = time.monotonic() + SOON_S
+        create_again(config, deadline)
+        with closing(KafkaLog(bootstrap(), config)) as started, pytest.raises(LogGapError) as gap:
+            started.read(positions, max_records=10, timeout_s=0.0)
+        assert (gap.value.position, gap.value.beginning, gap.value.end) == (5, 0, 0)
+        with pytest.raises(LogGapError):
+            read_until_refused(running, positions, deadline)
+
+
+def create_again(config: KafkaConfig, deadline: float) -> None:
+    """Create topics that were just deleted; the broker needs a moment to forget them."""
+    while problems(config)[EVENTS]:
+        assert time.monotonic() < deadline
+        create_topics(bootstrap(), config)
+
+
+def read_until_refused(log: KafkaLog, positions: Positions, deadline: float) -> None:
+    """Read on as a trainer does, which waits while the log is unavailable."""
+    while time.monotonic() < deadline:
+        with contextlib.suppress(LogUnavailableError):
+            assert log.read(positions, max_records=10, timeout_s=0.1) == []
 
 
 def test_bootstrap_needs_only_one_broker_that_answers() -> None:
