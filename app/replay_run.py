@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +21,8 @@ from app.trainer_wiring import build_loop
 from domain.clock import SystemClock
 from domain.errors import ConfigError, DatasetError
 from domain.features import FeatureSchema
+from monitoring.drift_signal import signal_to_plain
+from monitoring.drift_sinks import ListSink
 from monitoring.log_setup import set_up_logging
 from monitoring.metrics import Metrics
 from replay.baselines import CounterBaseline
@@ -29,8 +31,14 @@ from replay.intervals import BootstrapConfig
 from replay.prequential import Prequential
 from replay.records import ReplayRecords, records_path
 from replay.report import measure
+from replay.retrieval_baselines import RetrievalBaselines
+from replay.river_baselines import FACTORISATION, LOGISTIC, RiverVariant
 from replay.run import ReplayCounts, count_demands, replay_events
+from replay.side_by_side import SideBySide
 from replay.variants import CounterVariant, FrozenVariant, MemoryVariant, OnlineVariant, Variant
+from replay.words import in_words
+from stream.drift_watch import DriftWatch
+from stream.observer import LoopObserver
 from stream.train_loop import TrainLoop
 
 
@@ -43,8 +51,13 @@ class ReplayOutcome:
     records: ReplayRecords
 
 
-def run_replay(settings: Settings, dataset: Dataset, console: Console) -> ReplayOutcome:
-    """Replay a dataset and return the report.
+def run_replay(
+    settings: Settings,
+    dataset: Dataset,
+    console: Console,
+    bootstrap: BootstrapConfig | None = None,
+) -> ReplayOutcome:
+    """Replay a dataset and return the report; `bootstrap` says how sure intervals are to be.
 
     Raises:
         DatasetError: the dataset has no events that ask for a score.
@@ -63,15 +76,23 @@ def run_replay(settings: Settings, dataset: Dataset, console: Console) -> Replay
     learners = build_learners(dataset.schema, LearnerConfigs.of(settings))
     split_at = num_demands // 2
     heads = tuple(head.name for head in dataset.schema.heads)
-    prequential = Prequential(_variants(dataset.schema, learners, split_at), heads=heads)
-    loop = build_loop(settings, dataset.schema, learners, Metrics(), (prequential,))
+    variants = _variants(dataset.schema, learners, split_at, settings.seed)
+    prequential = Prequential(variants, heads=heads)
+    watched = SideBySide(
+        learners.retrieval, RetrievalBaselines(), lambda: prequential.num_demands > split_at
+    )
+    signals = ListSink()
+    drift = DriftWatch(dataset.schema, settings.drift, Metrics(), (signals,))
+    loop = _loop(settings, dataset.schema, learners, watched, (prequential, drift))
     with _progress(console, dataset.num_events_hint) as progress:
         counts = replay_events(dataset.events(), loop, progress)
     if counts.first_dead_letter:
         console.print(f"First dead letter: {counts.first_dead_letter}", soft_wrap=True)
-    records = prequential.records(split_at, num_demands)
+    records = prequential.records(split_at, num_demands, watched.ranks())
+    bootstrap = bootstrap or BootstrapConfig()
     with console.status("measuring, with intervals"):
-        measures = measure(records, BootstrapConfig())
+        measures = measure(records, bootstrap)
+        words = in_words(records, bootstrap)
     seconds = clock.stopwatch_s() - started_s
     report = {
         **_what_was_replayed(dataset, loop, counts, settings),
@@ -81,7 +102,13 @@ def run_replay(settings: Settings, dataset: Dataset, console: Console) -> Replay
             **prequential.retrieval(split_at),
             "catalog": learners.retrieval.num_items,
         },
+        "words": words,
         **measures,
+        "recommended_lists": watched.lists(learners.retrieval.num_items),
+        "drift_signals": [
+            {**signal_to_plain(one), "severity": one.severity, "sentence": one.describe()}
+            for one in signals.signals
+        ],
         "configuration": settings.model_dump(mode="json"),
     }
     return ReplayOutcome(report, counts, records)
@@ -110,7 +137,20 @@ def fit_to(dataset: Dataset, settings: Settings) -> Settings:
     return settings.model_copy(update=updates)
 
 
-def _variants(schema: FeatureSchema, learners: Learners, split_at: int) -> list[Variant]:
+def _loop(
+    settings: Settings,
+    schema: FeatureSchema,
+    learners: Learners,
+    watched: SideBySide,
+    observers: Sequence[LoopObserver],
+) -> TrainLoop:
+    """Build the loop that a trainer has, with the retriever watched."""
+    metrics = Metrics()
+    loop = build_loop(settings, schema, learners, metrics, observers)
+    return TrainLoop(replace(loop.parts, retrieval=watched), settings.train_loop, metrics)
+
+
+def _variants(schema: FeatureSchema, learners: Learners, split_at: int, seed: int) -> list[Variant]:
     keys = [("item",), ("user", "item")]
     if any(field.name == "tab" for field in schema.of("context")):
         keys = [("item",), ("item", "tab"), ("user", "item", "tab")]
@@ -118,7 +158,8 @@ def _variants(schema: FeatureSchema, learners: Learners, split_at: int) -> list[
         CounterVariant(CounterBaseline(f"counters/{'+'.join(key)}", key, schema)) for key in keys
     ]
     frozen = FrozenVariant(learners.ranking.copy, lambda demand: demand.ordinal >= split_at)
-    return [*counters, frozen, OnlineVariant(), MemoryVariant()]
+    river = [RiverVariant(name, schema, seed) for name in (LOGISTIC, FACTORISATION)]
+    return [*counters, *river, frozen, OnlineVariant(), MemoryVariant()]
 
 
 def _what_was_replayed(
@@ -179,18 +220,29 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         numbers = [_number(half[key]) for key in ("auc", "gauc", "ne", "calibration")]
         table.add_row(name, *numbers, f"{half['examples']:,}")
     console.print(table)
-    found = report["retrieval"]
-    say = partial(console.print, soft_wrap=True)
-    say(
-        f"Retrieval of the next item, whole catalog ({found['catalog']:,} items, "
-        f"{found['predictions']:,} predictions): recall@20 {_number(found['recall@20'])}, "
-        f"NDCG@20 {_number(found['ndcg@20'])}, MRR {_number(found['mrr'])}"
-    )
+    say = partial(console.print, soft_wrap=True, highlight=False)
+    _print_retrievers(report, say)
+    for sentence in report["words"]:
+        say(sentence)
     say(
         f"{report['events']:,} events, {report['examples']:,} examples, "
         f"{report['duplicates']:,} duplicates, {report['late']:,} late, "
         f"{report['dead_letters']:,} dead letters in {report['seconds']:.0f} s"
     )
+
+
+def _print_retrievers(report: dict[str, Any], say: Callable[[str], None]) -> None:
+    found = report["retrieval"]
+    say(
+        f"Retrieval of the next item, whole catalog ({found['catalog']:,} items, "
+        f"{found['predictions']:,} predictions)"
+    )
+    for name, one in report["retrievers"].items():
+        numbers = [f"{metric} {_number(one[key]['value'])}" for metric, key in _RETRIEVAL_SHOWN]
+        say(f"- {name}: {', '.join(numbers)}")
+
+
+_RETRIEVAL_SHOWN = (("recall@20", "recall@20"), ("NDCG@20", "ndcg@20"), ("MRR", "mrr"))
 
 
 def _number(value: float | None) -> str:

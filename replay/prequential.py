@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -154,13 +154,24 @@ class Prequential:
     def load(self, state: State) -> None:
         """Take nothing: a replay is not resumed."""
 
-    def records(self, split_at: int, num_demands: int) -> ReplayRecords:
+    @property
+    def num_demands(self) -> int:
+        """Return how many demands there were so far."""
+        return self._num_demands
+
+    def records(
+        self,
+        split_at: int,
+        num_demands: int,
+        baseline_ranks: Mapping[str, NDArray[np.int64]] | None = None,
+    ) -> ReplayRecords:
         """Return everything recorded, as columns.
 
         Args:
             split_at: demand at which the second half begins.
             num_demands: demands there were to be in all; feedback that comes before its impression
                 makes one more.
+            baseline_ranks: ranks that retrieval baselines gave to the same actions, by name.
         """
         heads = self._heads or tuple(str(head) for head in range(self._num_heads))
         size = len(self._columns["key"])
@@ -175,7 +186,7 @@ class Prequential:
         )
         taken = TakenRecords(
             columns={name: np.array(values, np.int64) for name, values in self._taken.items()},
-            ranks={LIVE_RETRIEVER: np.array(self._rank, np.int64)},
+            ranks={LIVE_RETRIEVER: np.array(self._rank, np.int64), **(baseline_ranks or {})},
         )
         return ReplayRecords(split_at, max(num_demands, self._num_demands), shown, taken)
 

@@ -32,7 +32,7 @@ SMALL = [word for setting in SMALL_MODELS for word in ("--set", setting)]
 TRAINER = [*SMALL, "--set", "metrics.trainer_port=0"]
 NUM_ROWS = 240
 COUNTERS = ("counters/item", "counters/user+item")
-VARIANTS = (*COUNTERS, "frozen", "online", "online+memory")
+VARIANTS = (*COUNTERS, "river/logistic", "river/fm", "frozen", "online", "online+memory")
 
 
 @pytest.fixture(autouse=True)

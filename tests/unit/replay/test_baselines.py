@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
 from domain.errors import ConfigError
-from domain.events import ItemUpdate
-from domain.examples import PositiveAction
 from domain.features import FeatureSchema, Field
-from domain.requests import History, RankingRequest, UserView
-from replay.baselines import CounterBaseline, RecentPopularity
+from domain.requests import RankingRequest, UserView
+from replay.baselines import CounterBaseline
 
 SCHEMA = FeatureSchema(
     fields=(
@@ -89,71 +86,3 @@ def test_counter_baseline_refuses_keys_it_cannot_count() -> None:
             CounterBaseline("x", keys, SCHEMA)
     with pytest.raises(ConfigError, match=r"^baseline\.prior_strength must be positive"):
         CounterBaseline("x", ("item",), SCHEMA, prior_strength=0.0)
-
-
-def took(item: str, time_ms: int = 0, history: tuple[str, ...] = ("z",)) -> PositiveAction:
-    view = UserView(user_id="u", history=History(item_ids=history))
-    return PositiveAction(user=view, item_id=item, time_ms=time_ms)
-
-
-def ranks(popularity: RecentPopularity, *actions: PositiveAction) -> list[int]:
-    return popularity.target_ranks(actions).tolist()
-
-
-def test_recent_popularity_forgets_half_every_half_life() -> None:
-    popularity = RecentPopularity(half_life_ms=100)
-    popularity.learn([took("old", 0), took("old", 0), took("old", 0)])
-    popularity.learn([took("new", 200)])
-    assert ranks(popularity, took("new"), took("old")) == [1, 2]
-    slow = RecentPopularity(half_life_ms=200)
-    slow.learn([took("old", 0), took("old", 0), took("old", 0), took("new", 200)])
-    assert ranks(slow, took("old"), took("new")) == [1, 2]
-
-
-def test_recent_popularity_leaves_out_what_the_user_has_had() -> None:
-    popularity = RecentPopularity(half_life_ms=100)
-    popularity.learn([took("a")] * 3 + [took("b")] * 2 + [took("c")])
-    assert ranks(popularity, took("c"), took("c", history=("a", "a", "gone"))) == [3, 2]
-    assert ranks(popularity, took("a", history=("a",))) == [1]
-
-
-def test_recent_popularity_marks_misses_and_users_without_history() -> None:
-    popularity = RecentPopularity(half_life_ms=100)
-    popularity.learn([took("a")])
-    assert ranks(popularity, took("never seen"), took("a", history=())) == [-1, 0]
-
-
-def test_recent_popularity_follows_the_catalog() -> None:
-    popularity = RecentPopularity(half_life_ms=100)
-    popularity.learn([took("a"), took("a"), took("b")])
-    popularity.observe_item(ItemUpdate(event_id="1", time_ms=1, item_id="a", available=False))
-    popularity.observe_item(ItemUpdate(event_id="2", time_ms=1, item_id="cold"))
-    assert popularity.top(5) == ("b", "cold")
-    assert ranks(popularity, took("a"), took("b", history=("a",)), took("cold")) == [-1, 1, 2]
-
-
-def test_recent_popularity_agrees_with_plain_decay_over_many_half_lives() -> None:
-    rng = np.random.default_rng(3)
-    half_life_ms, now = 10.0, 0
-    popularity = RecentPopularity(half_life_ms)
-    plain: dict[str, float] = {}
-    for _ in range(3_000):
-        step = int(rng.integers(30))
-        now += step
-        plain = {item: weight * 0.5 ** (step / half_life_ms) for item, weight in plain.items()}
-        item = f"i{rng.integers(2_000)}"
-        plain[item] = plain.get(item, 0.0) + 1.0
-        popularity.learn([took(item, now)])
-    expected = sorted(plain, key=lambda item: -plain[item])[:20]
-    assert list(popularity.top(20)) == expected
-
-
-def test_recent_popularity_survives_a_long_silence() -> None:
-    popularity = RecentPopularity(half_life_ms=1)
-    popularity.learn([took("a", 0), took("a", 0), took("b", 10**12)])
-    assert popularity.top(2) == ("b", "a")
-
-
-def test_recent_popularity_refuses_a_half_life_that_is_none() -> None:
-    with pytest.raises(ConfigError, match=r"^baseline\.half_life_ms must be positive, got 0"):
-        RecentPopularity(0)

@@ -15,6 +15,7 @@ from app.replay_run import print_report, run_replay
 from domain.errors import DatasetError
 from domain.events import Event, Feedback, Impression, ItemUpdate, ShownItem
 from domain.features import FeatureSchema, Head
+from replay.intervals import BootstrapConfig
 from replay.prequential import Prequential
 from replay.run import count_demands, replay_events
 from replay.scenarios import Noise
@@ -24,6 +25,9 @@ from stream.observer import Demand
 from tests.loop_worlds import make_loop, tiny_scenario, tiny_settings, tiny_world, with_organic
 
 NOISE = Noise(duplicate_rate=0.1, late_rate=0.05, late_by_ms=600_000, disorder_ms=10_000)
+
+
+FEW_DRAWS = BootstrapConfig(num_draws=4)
 
 
 class Organic(SimulatedDataset):
@@ -36,7 +40,7 @@ class Organic(SimulatedDataset):
 
 def _report(dataset: SimulatedDataset, *overrides: str) -> dict[str, Any]:
     quiet = Console(file=io.StringIO())
-    return run_replay(tiny_settings(*overrides), dataset, quiet).report
+    return run_replay(tiny_settings(*overrides), dataset, quiet, FEW_DRAWS).report
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,8 @@ def test_report_says_what_was_replayed_in_json(report: dict[str, Any]) -> None:
     assert list(report["variants"]) == [
         "counters/item",
         "counters/user+item",
+        "river/logistic",
+        "river/fm",
         "frozen",
         "online",
         "online+memory",

@@ -1,0 +1,136 @@
+"""What a report says in words: whether the model earns its keep, and against what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from domain.errors import DatasetError
+from monitoring import quality
+from replay.compare import TITLES, CompareConfig, Difference, compare
+from replay.intervals import BootstrapConfig
+from replay.records import ReplayRecords
+from replay.report import RANK_METRICS, rank_gains
+from replay.retrieval_baselines import ITEM_ITEM, POPULAR, REPEAT
+
+SERVED = "online+memory"
+_BASELINE_PREFIXES = ("counters/", "river/")
+_RANKING_METRICS = ("auc", "gauc", "ne")
+_RETRIEVAL_METRICS = ("recall@20", "mrr")
+
+
+def in_words(records: ReplayRecords, bootstrap: BootstrapConfig) -> list[str]:
+    """Return sentences: ranking, learning on, retrieval, repetitions; what cannot be said is said.
+
+    Every comparison is paired and over the second half, as `headrace compare` makes it.
+    """
+    said = [_ranking(records, bootstrap), _frozen(records, bootstrap)]
+    said += [_retrieval(records, bootstrap), _repetitions(records)]
+    return [one for one in said if one]
+
+
+def _ranking(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
+    best = _best_baseline(records)
+    if not best:
+        return "Ranking: nothing to compare with, no baseline has an AUC in the second half."
+    found = _against(records, SERVED, best, _RANKING_METRICS, bootstrap)
+    return _verdict("Ranking", f"the best baseline, {best}", SERVED, best, found)
+
+
+def _frozen(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
+    if "frozen" not in records.examples.scores:
+        return ""
+    found = _against(records, SERVED, "frozen", _RANKING_METRICS, bootstrap)
+    subject = "a copy that stopped learning half-way"
+    return _verdict("Learning on", subject, SERVED, "the frozen copy", found)
+
+
+def _retrieval(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
+    names = [name for name in (POPULAR, ITEM_ITEM) if name in records.taken.ranks]
+    recall = {name: _recall(records, name) for name in names}
+    known = {name: value for name, value in recall.items() if value is not None}
+    if not known:
+        return "Retrieval: nothing to compare, nobody with a history took an item."
+    best = max(known, key=lambda name: known[name])
+    found = _against(records, "online", best, _RETRIEVAL_METRICS, bootstrap)
+    return _verdict("Retrieval", f"the best baseline, {best}", "the retriever", best, found)
+
+
+def _repetitions(records: ReplayRecords) -> str:
+    if REPEAT not in records.taken.ranks:
+        return ""
+    taken = records.taken
+    second = taken.columns["ordinal"] >= records.split_at
+    repeat = taken.ranks[REPEAT][second]
+    asked = repeat != 0
+    if not asked.any():
+        return ""
+    # What the others miss and `repeat` finds among the last items taken, is a repetition.
+    others = taken.ranks[POPULAR][second]
+    share = float(((others == -1) & (repeat > 0))[asked].mean())
+    return (
+        f"Repetitions: {share:.1%} of the items taken had been shown to or taken by the same user "
+        "before; retrieval leaves those out and counts them as misses, only repeat ranks them."
+    )
+
+
+def _best_baseline(records: ReplayRecords) -> str:
+    shown = records.examples
+    if not len(shown):
+        return ""
+    rows = shown.known(0, shown.columns["ordinal"] >= records.split_at)
+    found = {
+        name: quality.auc(shown.label_NH[rows, 0], score_NK[rows, 0])
+        for name, score_NK in shown.scores.items()
+        if name.startswith(_BASELINE_PREFIXES)
+    }
+    known = {name: value for name, value in found.items() if value is not None}
+    return max(known, key=lambda name: known[name]) if known else ""
+
+
+def _recall(records: ReplayRecords, name: str) -> float | None:
+    taken = records.taken
+    rank_M = taken.ranks[name][taken.columns["ordinal"] >= records.split_at]
+    rank_M = rank_M[rank_M != 0]
+    if not len(rank_M):
+        return None
+    return float(np.mean(rank_gains(rank_M)[:, RANK_METRICS.index("recall@20")]))
+
+
+def _against(
+    records: ReplayRecords,
+    variant: str,
+    other: str,
+    metrics: tuple[str, ...],
+    bootstrap: BootstrapConfig,
+) -> list[Difference]:
+    config = CompareConfig(variant=variant, against=other, metrics=metrics, bootstrap=bootstrap)
+    try:
+        return compare(records, records, config)
+    except DatasetError:
+        return []
+
+
+def _verdict(
+    topic: str, subject: str, model: str, other: str, differences: Sequence[Difference]
+) -> str:
+    better = [one for one in differences if one.verdict == "better"]
+    worse = [one for one in differences if one.verdict == "worse"]
+    told = {True: ", ".join(map(_told, better)), False: ", ".join(map(_told, worse))}
+    if better and not worse:
+        return f"{topic}: {model} earns its keep against {subject}: {told[True]}."
+    if worse and not better:
+        return f"{topic}: {other} WINS against {model}: {told[False]}."
+    if better and worse:
+        return (
+            f"{topic}: {model} against {subject}: better on {told[True]}; worse on {told[False]}."
+        )
+    if any(one.verdict == "no difference" for one in differences):
+        titles = ", ".join(TITLES[one.metric] for one in differences if one.change is not None)
+        return f"{topic}: {model} is no better and no worse than {subject} (on {titles})."
+    return f"{topic}: {model} cannot be told from {subject}: too little was measured."
+
+
+def _told(one: Difference) -> str:
+    return f"{TITLES[one.metric]} {one.change:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
