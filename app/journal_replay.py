@@ -19,7 +19,7 @@ from app.trainer_observers import build_observers
 from app.trainer_wiring import build_loop
 from domain.clock import SystemClock
 from domain.errors import DecodeError, JournalError, SchemaError
-from domain.event_log import EventLog
+from domain.event_log import EventLog, Positions
 from domain.events import Event
 from domain.state import state_hash
 from monitoring.metrics import Metrics
@@ -112,12 +112,13 @@ def _beginning(chain: Chain, place: JournalPlace) -> tuple[Chain, str | None]:
     held = place.log.beginning_positions()
     kept = set(place.store.ids())
     reasons = []
-    for number, (name, segment) in enumerate(chain):
+    for number, (segment_name, segment) in enumerate(chain):
         rest = [one for _, one in chain[number:]]
-        gone = [p for p, first in segment.begin.items() if first < held.get(p, first + 1)]
+        needed = _first_offsets(rest)
+        gone = [name for name, first in needed.items() if first < held.get(name, first + 1)]
         is_anew = any(gap.made_anew for one in rest for _, gap in one.gaps)
         if gone:
-            reasons.append(f"the log no longer holds {gone[0]}@{segment.begin[gone[0]]}")
+            reasons.append(f"the log no longer holds {gone[0]}@{needed[gone[0]]}")
         elif is_anew:
             reasons.append("the log was made anew after that")
         elif segment.parent is None:
@@ -125,8 +126,18 @@ def _beginning(chain: Chain, place: JournalPlace) -> tuple[Chain, str | None]:
         elif segment.parent in kept:
             return chain[number:], segment.parent
         else:
-            reasons.append(f"segment {name} goes on from snapshot {segment.parent}, which is gone")
+            reasons.append(
+                f"segment {segment_name} goes on from snapshot {segment.parent}, which is gone"
+            )
     raise JournalError(f"{place.folder.root}: nothing to begin a replay with: {reasons[-1]}")
+
+
+def _first_offsets(segments: Sequence[Segment]) -> Positions:
+    first: Positions = {}
+    for segment in segments:
+        for run in segment.runs:
+            first.setdefault(run.partition, run.first)
+    return first
 
 
 class _Replay:
