@@ -23,7 +23,7 @@ from stream.kafka_merge import RecordBuffer, take_oldest
 from stream.kafka_settings import KafkaConfig
 
 _ALL_FETCHED = 2**31
-"""A poll takes all that was fetched, at most 1 MiB of each partition. It must: kafka-python 3.0.12
+"""A poll takes all that was fetched, at most 4 MiB of each partition. It must: kafka-python 3.0.12
 never again returns records that it holds half-read at the moment their partition is paused."""
 
 _POLL_MS = 50

@@ -125,7 +125,7 @@ CONSUMER_OPTIONS: Final[Mapping[str, Any]] = {
     # A new position waits for the fetch in flight to return; the default, 500 ms, would be felt.
     "fetch_max_wait_ms": 50,
     # So much of each partition may be held in memory, a few times over as Python objects.
-    "max_partition_fetch_bytes": 2**20,
+    "max_partition_fetch_bytes": 4 * 2**20,
     "metrics_enabled": False,
 }
 
