@@ -320,16 +320,15 @@ def _compare(paths: dict[str, Path_]) -> None:
     assert len(set(examples.values())) == 1, examples
     plain = {name: path for name, path in paths.items() if "examples" not in name}
     sums = {
-        name: _sums([_row(row) for row in rows] for rows in path())  # type: ignore[misc]
-        if name == "SELECT alone"
-        else _sums(path())
+        name: _sums(_as_records(path()) if name == "SELECT alone" else path())
         for name, path in plain.items()
     }
     assert len(set(sums.values())) == 1, sums
 
 
-def _row(row: tuple[int, str, bytes]) -> Record:
-    return Record("", *row)
+def _as_records(reads: Iterator[Any]) -> Iterator[list[Record]]:
+    for rows in reads:
+        yield [Record("", *row) for row in rows]
 
 
 def _rounds(paths: dict[str, Path_], rounds: int) -> dict[str, list[tuple[float, float]]]:
