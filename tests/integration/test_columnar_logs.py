@@ -15,10 +15,11 @@ from app.settings import load_settings
 from app.validate_run import validate_log
 from domain.errors import ConfigError, LogError
 from domain.event_log import EventLog, Record, advance
-from domain.events import Event, ItemUpdate, UserUpdate, event_key
+from domain.events import Event, Feedback, ItemUpdate, UserUpdate, event_key
 from domain.state import state_hash
 from replay.scenarios import SCENARIOS
 from replay.simulator import SimulatedDataset
+from serving.tail import apply_records
 from stream.bulk_append import BulkAppendConfig, append_columnar
 from stream.bulk_decode import decode_records
 from stream.codec import BadEvent, decode, encode
@@ -29,6 +30,7 @@ from tests import kafka_broker
 from tests.kafka_broker import KafkaLog
 from tests.loop_worlds import hashes_of, lead, make_loop, tiny_settings, tiny_world
 from tests.trainer_worlds import Workshop
+from tests.unit.serving.worlds import make_models
 
 SETTINGS = tiny_settings("trainer.max_records=25", "checkpoint.every_s=1")
 ALL_TIME_MS = 2**60
@@ -143,6 +145,22 @@ def test_trainer_sets_one_event_of_a_record_aside_and_learns_the_others(
     workshop.close()
     assert (letter.where, letter.reason[:8]) == ("events/0@0#7", "time_ms:")
     assert states["stream"]["counts"]["events"] == 19
+
+
+def test_server_takes_in_every_event_of_a_record_but_the_bad_one() -> None:
+    columns = columns_of(
+        [
+            Feedback(event_id=f"c{i}", time_ms=10 + i, user_id=user, item_id="i1", kind="click")
+            for i, user in enumerate(("ann", "bob", "cleo"))
+        ]
+    )
+    columns.times_ms[1] = -5
+    models = make_models()
+    applied = apply_records(models, [Record("events/0", 0, "ann", columns_to_bytes(columns))])
+    assert (applied.records, applied.skipped, applied.newest_ms) == (1, 1, 12)
+    assert applied.last_users == ("ann", "cleo")
+    seen = {user: models.feature_store.seen(user) for user in ("ann", "bob", "cleo")}
+    assert seen == {"ann": {"i1"}, "bob": set(), "cleo": {"i1"}}
 
 
 def test_packing_names_the_flag_that_is_out_of_range() -> None:
