@@ -42,7 +42,7 @@ faults: install ## kill trainers, producers and a real broker (KILLS=200 SEED=1)
 	$(BIN)/python -m tests.faults.campaign --kills $(or $(KILLS),200) --seed $(or $(SEED),1) $(if $(TABLE),--table $(TABLE))
 
 soak: install ## trainer and server on a real broker (MINUTES=60 RATE=500), memory and lag watched
-	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),60) --rate $(or $(RATE),500)
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60) --rate $(or $(RATE),500)
 
 format: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
