@@ -13,14 +13,18 @@ Times = NDArray[np.int64]
 def increases(values: Values) -> Values:
     """Return by how much a counter rose since the sample before, (N,); the first is NaN.
 
-    A counter that fell began again at 0 with its process.
+    A counter that fell began again at 0 with its process; one that appears began at 0 too.
 
     >>> increases(np.array([5.0, 7.0, 1.0, 1.0])).tolist()
     [nan, 2.0, 1.0, 0.0]
+    >>> increases(np.array([np.nan, 3.0, 4.0])).tolist()
+    [nan, 3.0, 1.0]
     """
     if len(values) == 0:
         return values
-    steps = np.diff(values, prepend=np.nan)
+    before = np.insert(values[:-1], 0, np.nan)
+    steps = values - np.nan_to_num(before)
+    steps[0] = np.nan
     return np.where(steps < 0, values, steps)
 
 
@@ -83,7 +87,7 @@ def with_gaps(times_ms: Times, values: Values) -> tuple[Times, Values]:
         return times_ms, values
     steps = np.diff(times_ms)
     # Older samples are minutes apart, newer ones seconds: a pause is long for its surroundings.
-    nearby = np.minimum(np.append(steps[1:], steps[-1]), np.insert(steps[:-1], 0, steps[0]))
+    nearby = np.maximum(np.append(steps[1:], steps[-1]), np.insert(steps[:-1], 0, steps[0]))
     after = np.flatnonzero(steps > np.maximum(4 * nearby, 60_000))
     return (
         np.insert(times_ms, after + 1, times_ms[after] + 1),

@@ -12,7 +12,6 @@ from monitoring.dashboard.page import Page, View, nav_link
 from monitoring.dashboard.parts import (
     COLOURS,
     Component,
-    badge,
     empty,
     graph,
     named,
@@ -77,7 +76,9 @@ def _signals(signals: Sequence[DriftSignal]) -> Component:
             html.Span(signal.severity, className=f"badge {signal.severity}"),
             signal.kind,
             moment(signal.since_ms),
-            moment(signal.ended_ms) if signal.ended_ms is not None else badge("look"),
+            moment(signal.ended_ms)
+            if signal.ended_ms is not None
+            else html.Span("live", className="badge look"),
         ]
         for signal in [*live, *ended]
     ]

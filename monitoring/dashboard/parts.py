@@ -189,7 +189,8 @@ def _layout(plot: Plot) -> dict[str, Any]:
         yaxis={
             "title": {"text": plot.unit, "standoff": 6},
             "nticks": 5,
-            "rangemode": "nonnegative",
+            # Counts and times begin at 0; of a ratio, small differences are what matters.
+            "rangemode": "tozero" if plot.unit else "nonnegative",
             "zeroline": False,
             "fixedrange": True,
             "automargin": True,

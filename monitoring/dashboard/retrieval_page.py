@@ -41,7 +41,7 @@ def build(look: Look, view: View) -> Component:
                     Plot(
                         "Retrieval",
                         span,
-                        unit="share",
+                        unit="",
                         note="Where what users took stood in the whole catalog just before.",
                     ),
                     quality,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
 from flask import Flask, Response, abort, request, send_file
-from plotly.io.json import to_json_plotly
 
 from domain.errors import HeadraceError, SnapshotError
 from monitoring.dashboard import (
@@ -26,6 +24,7 @@ from monitoring.dashboard.config import DashboardConfig
 from monitoring.dashboard.page import Page, View, nav_link, span_links, view_of
 from monitoring.dashboard.parts import Component, empty, named, panel, problem
 from monitoring.dashboard.records import Look, Records
+from monitoring.dashboard.updates import changed, drawing_from, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -118,49 +117,52 @@ def _shell(records: Records, config: DashboardConfig) -> Component:
             html.Main([html.Div(id="heading"), html.Div(id="page")], id="main", tabIndex=-1),
             dcc.Location(id="url"),
             dcc.Interval(id="tick", interval=int(config.refresh_s * 1_000)),
-            dcc.Store(id="stamp"),
+            dcc.Store(id="drawn"),
             dcc.Store(id="wanted"),
             dcc.ConfirmDialog(id="confirm", message=""),
         ]
     )  # fmt: skip
 
 
+def _pages(view: View) -> Component:
+    links = [
+        html.Li(nav_link(one.title, view.address(one.path), is_here=one is _page(view)))
+        for one in PAGES
+    ]
+    return html.Nav(html.Ul(links), className="pages", **named("Pages"))
+
+
+def _heading(view: View) -> Component:
+    page = _page(view)
+    spans = [span_links(view)] if page is not None and page.has_span else []
+    return [html.H1(page.title if page else "No such page"), *spans]
+
+
 def _draw_pages(app: Dash, records: Records) -> None:
     @app.callback(
         Output("nav", "children"),
         Output("heading", "children"),
-        Input("url", "pathname"),
-        Input("url", "search"),
-    )
-    def draw_frame(path: str | None, search: str | None) -> tuple[Component, Component]:
-        view = view_of(path or "/", search or "")
-        page = _page(view)
-        links = [
-            html.Li(nav_link(one.title, view.address(one.path), is_here=one is page))
-            for one in PAGES
-        ]
-        spans = [span_links(view)] if page is not None and page.has_span else []
-        nav = html.Nav(html.Ul(links), className="pages", **named("Pages"))
-        return nav, [html.H1(page.title if page else "No such page"), *spans]
-
-    @app.callback(
         Output("page", "children"),
-        Output("stamp", "data"),
+        Output("drawn", "data"),
         Input("url", "pathname"),
         Input("url", "search"),
         Input("tick", "n_intervals"),
         Input("outcome", "children"),
-        State("stamp", "data"),
+        State("drawn", "data"),
     )
     def draw_page(
-        path: str | None, search: str | None, _tick: int, _outcome: Any, drawn: str | None
-    ) -> tuple[Component, Any]:
+        path: str | None, search: str | None, _tick: int, _outcome: Any, drawn: Any
+    ) -> tuple[Any, Any, Any, Any]:
         view = view_of(path or "/", search or "")
-        content = draw(records, view)
-        # A page that looks the same is not sent again: most of the time nothing is new.
-        drawing = to_json_plotly(content).encode()
-        stamp = f"{view.address()} {hashlib.sha256(drawing).hexdigest()}"
-        return (no_update, no_update) if stamp == drawn else (content, stamp)
+        own: dict[str, Any] = {"data-page": view.address()}
+        content = html.Div(draw(records, view), **own)
+        drawing, parts = prepare(content)
+        different = changed(drawing_from(drawn), drawing)
+        if different is None:
+            return _pages(view), _heading(view), content, drawing.to_plain()
+        for part in different:
+            set_props(part, parts[part])
+        return no_update, no_update, no_update, drawing.to_plain() if different else no_update
 
     @app.callback(
         Output("url", "search"),

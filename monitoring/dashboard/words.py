@@ -36,7 +36,7 @@ def seconds(value: float | None) -> str:
     """Return a duration in the unit that suits it.
 
     >>> seconds(0.0042), seconds(0.35), seconds(42.0), seconds(130.0), seconds(7300.0)
-    ('4.2 ms', '350 ms', '42 s', '2 min 10 s', '2 h 2 min')
+    ('4.2 ms', '350 ms', '42 s', '2 min 10 s', '2 h 1 min')
     """
     if value is None or not math.isfinite(value):
         return NOTHING
