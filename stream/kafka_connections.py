@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import weakref
 from typing import Any
 
 from kafka.errors import (
@@ -43,7 +44,7 @@ def make_client(**configs: Any) -> KafkaNetClient:
         "socket_connection_setup_timeout_max_ms": configs["request_timeout_ms"],
     }
     connections = _Connections(net, **configs | ours)
-    client = KafkaNetClient(net, connections, **configs)
+    client = _Client(net, connections, **configs)
     # A mistyped topic must be an error. kafka-python has allow_auto_create_topics for this but does
     # not hand it on to the place that asks the broker.
     client.cluster.config["allow_auto_create_topics"] = False
@@ -56,6 +57,20 @@ def error_text(error: BaseException) -> str:
     return told.removeprefix(f"{type(error).__name__}: ") or str(error)
 
 
+class _Client(KafkaNetClient):  # type: ignore[misc]
+    """A client that closes its sockets when it is closed.
+
+    A transport that has bytes to send waits with closing until they are sent; once the client is
+    closed nobody sends them any more.
+    """
+
+    def close(self, node_id: Any = None) -> None:
+        """Close the connection to a node, or with None everything."""
+        super().close(node_id)
+        if node_id is None:
+            self._manager.close_sockets()
+
+
 class _Connections(KafkaConnectionManager):  # type: ignore[misc]
     """Connections that say why they could not be made, and then leave nothing behind."""
 
@@ -63,6 +78,14 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]
         super().__init__(net, **configs)
         self._last_failure = ""
         self._refusal: KafkaError | None = None
+        self._transports: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def close_sockets(self) -> None:
+        """Close every socket that is still open."""
+        for transport in list(self._transports):
+            sock = transport._sock
+            if sock is not None:
+                sock.close()
 
     def maybe_raise_auth_failure(self, node_id: Any) -> None:
         """Give up on the first contact when waiting would not help.
@@ -80,8 +103,14 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]
         self._refusal = None if failure is None else _refusal(failure, self._last_failure)
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
-        if not self.ssl_enabled:
-            return await super()._build_transport(node, timeout_at=timeout_at)
+        if self.ssl_enabled:
+            transport = await self._build_tls_transport(node, timeout_at)
+        else:
+            transport = await super()._build_transport(node, timeout_at=timeout_at)
+        self._transports.add(transport)
+        return transport
+
+    async def _build_tls_transport(self, node: Any, timeout_at: float | None) -> Any:
         options = {name: value for name, value in self.config.items() if name.startswith("ssl_")}
         sock = await create_connection(
             self._net,
