@@ -126,6 +126,10 @@ def test_dead_letters_with_several_partitions_are_named() -> None:
     config = fresh_config()
     with admin() as client:
         client.create_partitions({config.dead_letters_topic: 2})
+    # The broker says yes before it tells others of the new partition.
+    deadline = time.monotonic() + SOON_S
+    while not problems(config)[LETTERS]:
+        assert time.monotonic() < deadline
     (problem,) = problems(config)[LETTERS]
     assert problem.startswith("has 2 partitions, must have 1: ")
 
