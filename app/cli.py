@@ -13,6 +13,7 @@ from app.commands import (
     datasets,
     dead_letters,
     demo,
+    drift,
     publish,
     replay,
     serve,
@@ -53,6 +54,7 @@ app.command("compare")(compare.compare)
 app.command("publish")(publish.publish)
 app.command("validate")(validate.validate)
 app.add_typer(snapshots.app, name="snapshots")
+app.add_typer(drift.app, name="drift")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")

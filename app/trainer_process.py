@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.drift_sinks import drift_sinks
 from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, build_learners
 from app.process_setup import metric_history, metrics_page, set_up_process
@@ -27,10 +28,10 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
     set_up_process(settings, metrics, "trainer")
     schema = settings.schema_declared
     learners = build_learners(schema, LearnerConfigs.of(settings))
-    observers, comparison = build_observers(settings, schema, learners, clock, metrics)
-    loop = build_loop(settings, schema, learners, metrics, observers)
-    with stop_on_signals() as stop:
+    with drift_sinks(settings, metrics) as sinks, stop_on_signals() as stop:
         stop_with_parent(stop)
+        observers, comparison = build_observers(settings, schema, learners, clock, metrics, sinks)
+        loop = build_loop(settings, schema, learners, metrics, observers)
         settings.data.path.mkdir(parents=True, exist_ok=True)
         log = open_log(settings.data.log_url, kafka=settings.kafka)
         store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)

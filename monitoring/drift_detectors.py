@@ -48,7 +48,9 @@ class DriftDetectorsConfig:
     """How sensitive detectors are; all distances are in standard deviations of the reference.
 
     Attributes:
-        warm_up: first values, which give mean and standard deviation of the reference.
+        settle: first values of all, which are not looked at: a model that begins learns so fast
+            that its past is no reference.
+        warm_up: next values, which give mean and standard deviation of the reference.
         max_values: values kept per detector; when they are full the older half is forgotten.
         adwin_delta: ADWIN's bound on the chance of a false alarm.
         page_hinkley_slack: shifts up to about this size are tolerated for ever.
@@ -58,6 +60,7 @@ class DriftDetectorsConfig:
         kswin_window: values compared by KSWIN, the last 3/10 of them with as many earlier ones.
     """
 
+    settle: int = 100
     warm_up: int = 50
     max_values: int = 4_096
     adwin_delta: float = 0.002
@@ -73,6 +76,8 @@ class DriftDetectorsConfig:
         for key in ("page_hinkley_slack", "page_hinkley_threshold"):
             if not getattr(self, key) > 0.0:
                 raise ConfigError(f"drift.{key} must be positive, got {getattr(self, key)}")
+        if self.settle < 0:
+            raise ConfigError(f"drift.settle must not be negative, got {self.settle}")
         if self.warm_up < 2:
             raise ConfigError(f"drift.warm_up must be at least 2, got {self.warm_up}")
         if self.kswin_window < 20:
@@ -110,6 +115,7 @@ class StreamDetector:
         self._name = name
         self._stream = stream
         self._warm_up = config.warm_up
+        self._to_settle = config.settle
         self._make, self._max_values = _recipe(name, config)
         self._value_M = np.zeros(self._max_values)
         self._time_M = np.zeros(self._max_values, np.int64)
@@ -123,6 +129,9 @@ class StreamDetector:
     def update(self, value: float, event_time_ms: int) -> DriftSignal | None:
         """Take the next value; return a signal when the stream is found to have changed."""
         assert math.isfinite(value), f"{self._stream.name}: expected a finite value, got {value}"
+        if self._to_settle:
+            self._to_settle -= 1
+            return None
         self._value_M[self._num_kept] = value
         self._time_M[self._num_kept] = event_time_ms
         self._num_kept += 1
@@ -134,14 +143,16 @@ class StreamDetector:
         return None
 
     def save(self) -> State:
-        """Return the kept values and their times."""
+        """Return the kept values and their times, and how many are still to be passed over."""
         return {
             "values": self._value_M[: self._num_kept].copy(),
             "times_ms": self._time_M[: self._num_kept].copy(),
+            "to_settle": self._to_settle,
         }
 
     def load(self, state: State) -> None:
         """Become what `save` described."""
+        self._to_settle = state["to_settle"]
         self._restart(state["values"], state["times_ms"])
 
     def _signal(self, time_ms: int) -> DriftSignal | None:

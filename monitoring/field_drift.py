@@ -97,7 +97,7 @@ class FieldDrift:
             if live is not None and now - before < _WAY_BACK * (least - before):
                 self._book.end(stream, state.ended_ms)
             return []
-        times, since_ms = self._in_a_row.get(stream, (0, state.started_ms))
+        times, since_ms = self._in_a_row.get(stream, (0, state.step_ms))
         self._in_a_row[stream] = (times + 1, since_ms)
         if times + 1 < _IN_A_ROW:
             return []

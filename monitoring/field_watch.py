@@ -81,6 +81,7 @@ class FieldState:
     """All fields after a step; float64 (F,) each, NaN where a number cannot be computed.
 
     Attributes:
+        step_ms: event time of the newest step's first request.
         calm: PSI between the two halves of the reference: what is ordinary.
         missing_before: share of missing values in the reference.
         unseen_before: share of unseen values in the last day before this window.
@@ -88,6 +89,7 @@ class FieldState:
     """
 
     started_ms: int
+    step_ms: int
     ended_ms: int
     examples: Table
     missing: Table
@@ -246,6 +248,7 @@ class FieldWatch:
         missing, unseen = _shares(now, self._sketches)
         return FieldState(
             started_ms=self._window[0].started_ms,
+            step_ms=self._window[-1].started_ms,
             ended_ms=self._window[-1].ended_ms,
             examples=now.beside_F4[:, _EXAMPLES].astype(np.float64),
             missing=missing,

@@ -39,6 +39,9 @@ FLAGS = {
     "snapshots verify": {"--config", "--data-dir"},
     "snapshots promote": {"--config", "--data-dir"},
     "snapshots rollback": {"--config", "--data-dir"},
+    "drift list": {
+        "--since", "--stream", "--kind", "--live", "--limit", "--json", "--config", "--data-dir",
+    },
     "datasets list": set(),
     "datasets prepare": {*DATASET, "--out"} - {"--dataset"},
     "topics create": {"--config", "--log", "--partitions", "--replication", "--set"},

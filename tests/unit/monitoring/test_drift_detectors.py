@@ -21,7 +21,7 @@ from monitoring.drift_signal import DriftSignal
 
 DETECTORS: tuple[DetectorName, ...] = ("adwin", "page_hinkley", "kswin")
 LOSS = WatchedStream(name="loss", kind="concept")
-CONFIG = DriftDetectorsConfig()
+CONFIG = DriftDetectorsConfig(settle=0)
 
 
 def noise(length: int, seed: int = 0) -> NDArray[np.float64]:
@@ -130,6 +130,18 @@ def test_detector_still_finds_a_shift_just_after_it_forgot_old_values() -> None:
     assert [index < 430 for index, _ in run(detector, shifted(402, 3.0, 500))] == [True]
 
 
+def test_first_values_are_passed_over_also_across_a_restart() -> None:
+    config = replace(CONFIG, settle=100)
+    values = np.concatenate([np.linspace(5.0, 0.6, 100), shifted(200, 4.0, 300)])
+    assert len(run(StreamDetector("page_hinkley", LOSS, CONFIG), values)) > 1
+    [(index, _)] = run(StreamDetector("page_hinkley", LOSS, config), values)
+    assert 300 < index < 320
+    before, after = (StreamDetector("page_hinkley", LOSS, config) for _ in range(2))
+    run(before, values[:60])
+    after.load(before.save())
+    assert [at for at, _ in run(after, values[60:], start=60)] == [index]
+
+
 def test_change_point_is_where_the_mean_changes() -> None:
     assert change_point(np.array([0.0, 0.0, 0.0, 5.0, 5.0])) == 3
     assert change_point(np.array([1.0, 0.0])) == 1
@@ -142,6 +154,7 @@ def test_change_point_is_where_the_mean_changes() -> None:
         {"kswin_alpha": 1.0},
         {"page_hinkley_slack": 0.0},
         {"page_hinkley_threshold": -1.0},
+        {"settle": -1},
         {"warm_up": 1},
         {"kswin_window": 19},
         {"max_values": 199},

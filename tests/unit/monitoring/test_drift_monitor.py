@@ -20,7 +20,7 @@ from monitoring.metrics import Metrics
 STREAMS = [WatchedStream(name=name, kind="label") for name in ("clicks", "likes")]
 SECOND, HOUR = 1_000, 3_600_000
 CONFIG = DriftMonitorConfig(
-    point_examples=10, sensitivity=DriftDetectorsConfig(warm_up=20, max_values=200)
+    point_examples=10, sensitivity=DriftDetectorsConfig(settle=0, warm_up=20, max_values=200)
 )
 
 

@@ -16,7 +16,7 @@ from monitoring.signal_store import SignalStore, SignalStoreConfig
 
 
 def signal(stream: str = "label_rate/click", at_ms: int = 2_000, **other: Any) -> DriftSignal:
-    given = {
+    given: dict[str, Any] = {
         "kind": "label", "detector": "adwin", "since_ms": at_ms - 500, "before": 0.2, "after": 0.3,
         "deviations": 4.0, "points_before": 50, "points_after": 9,
         "contributors": (("item.category", 0.75), ("user.segment", 0.25)),
