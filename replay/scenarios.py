@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from domain.errors import ConfigError
 
@@ -29,6 +30,63 @@ class TasteChange:
         _check_share("change.over", self.over)
         if self.to_taste < 0:
             raise ConfigError(f"change.to_taste must not be negative, got {self.to_taste}")
+
+
+IncidentKind = Literal[
+    "broken_field", "renamed_values", "bots", "slow_feedback", "position_bias", "user_wave",
+    "item_wave",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """Something other than taste changes, for a while or for good.
+
+    broken_field: every item's category is stuck at "unknown". renamed_values: categories get other
+    names. bots: `strength` is the share of lists that few accounts ask for and click to the last
+    item. slow_feedback: actions come `strength` times as late. position_bias: of this `strength`.
+    user_wave, item_wave: all newcomers come in this time, and none before or after.
+
+    Attributes:
+        at: when it begins, as a share of the scenario's duration.
+        until: when it is over, as a share of the duration.
+    """
+
+    kind: IncidentKind
+    at: float
+    until: float = 1.0
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_share("incident.at", self.at)
+        _check_share("incident.until", self.until)
+        if not self.at < self.until:
+            raise ConfigError(f"incident.until must be above at ({self.at}), got {self.until}")
+        if not self.strength > 0.0:
+            raise ConfigError(f"incident.strength must be positive, got {self.strength}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftTruth:
+    """What drifted, when, and who should say so.
+
+    Attributes:
+        what: in words.
+        at: when it began, as a share of the scenario's duration.
+        streams: watched streams any of which names the right cause; a name that ends in "/" stands
+            for all that begin with it.
+    """
+
+    what: str
+    at: float
+    streams: tuple[str, ...]
+
+    def is_named_by(self, stream: str) -> bool:
+        """Return whether a signal on this stream names the right cause."""
+        return any(
+            stream.startswith(name) if name.endswith("/") else stream == name
+            for name in self.streams
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +149,7 @@ class Traffic:
         pause_ms: mean time between two lists of a visit.
         popularity_pull: how much the policy that shows the lists favours what is popular; 0 shows
             at random.
+        freshness_pull: how much that policy favours what entered the catalog a moment ago.
         position_bias: the item at position k is looked at with chance 1 / (1 + bias * k).
         feedback_delay_ms: mean time from a list to a click in it.
         max_feedback_delay_ms: longest time from a list to anything done with it.
@@ -102,6 +161,7 @@ class Traffic:
     lists_per_session: float = 3.0
     pause_ms: int = 45_000
     popularity_pull: float = 1.0
+    freshness_pull: float = 0.0
     position_bias: float = 0.0
     feedback_delay_ms: int = 30_000
     max_feedback_delay_ms: int = 5 * _MINUTE_MS
@@ -166,6 +226,8 @@ class Scenario:
         id: permanent; a scenario that should behave differently gets another id.
         start_ms: event time of the beginning.
         changes: in order of time, none beginning before the one before it has ended.
+        incident: what else changes.
+        truth: what a watchful system should say, in order of time.
     """
 
     id: str
@@ -177,6 +239,8 @@ class Scenario:
     traffic: Traffic = field(default_factory=Traffic)
     noise: Noise = field(default_factory=Noise)
     changes: tuple[TasteChange, ...] = ()
+    incident: Incident | None = None
+    truth: tuple[DriftTruth, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -204,6 +268,20 @@ class Scenario:
         """Return when each change of taste begins."""
         return tuple(self.start_ms + round(c.at * self.duration_ms) for c in self.changes)
 
+    def share_ms(self, share: float) -> int:
+        """Return the event time at a share of the duration."""
+        return self.start_ms + round(share * self.duration_ms)
+
+    def incident_span_ms(self, *kinds: IncidentKind) -> tuple[int, int] | None:
+        """Return from when to when an incident of one of these kinds lasts; None without one."""
+        if self.incident is None or self.incident.kind not in kinds:
+            return None
+        return self.share_ms(self.incident.at), self.share_ms(self.incident.until)
+
+    def reseeded(self, seed: int) -> Scenario:
+        """Return the same scenario with other users, items and chances."""
+        return replace(self, seed=seed)
+
     def resized(self, num_lists: int) -> Scenario:
         """Return the same world with another number of lists, spread over the same time."""
         return replace(self, traffic=replace(self.traffic, num_lists=num_lists))
@@ -215,6 +293,12 @@ def _check_share(name: str, value: float) -> None:
 
 
 _REAL_LIFE = Noise(duplicate_rate=0.01, late_rate=0.005, malformed_rate=0.001, disorder_ms=2_000)
+_CONCEPT = ("loss/", "auc/", "calibration/")
+
+
+def _taste(at: float, what: str = "what users want") -> DriftTruth:
+    return DriftTruth(what=what, at=at, streams=_CONCEPT)
+
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.id: scenario
@@ -224,16 +308,19 @@ SCENARIOS: dict[str, Scenario] = {
             id="abrupt",
             description="half-way, from one moment to the next, everyone wants something else",
             changes=(TasteChange(at=0.5),),
+            truth=(_taste(0.5),),
         ),
         Scenario(
             id="gradual",
             description="tastes move over for two fifths of the time",
             changes=(TasteChange(at=0.3, over=0.4),),
+            truth=(_taste(0.3),),
         ),
         Scenario(
             id="recurring",
             description="tastes change, and change back",
             changes=(TasteChange(at=0.33), TasteChange(at=0.67, to_taste=0)),
+            truth=(_taste(0.33), _taste(0.67, "what users want, back again")),
         ),
         Scenario(
             id="newcomers",
@@ -245,6 +332,65 @@ SCENARIOS: dict[str, Scenario] = {
             description="abrupt, with duplicated, late, disordered and malformed events",
             changes=(TasteChange(at=0.5),),
             noise=_REAL_LIFE,
+            truth=(_taste(0.5),),
+        ),
+        Scenario(
+            id="item-churn",
+            description="from half-way on new items stream in and take a third of the clicks",
+            population=Population(num_items=2_000, newcomer_items=0.5, withdrawn_items=0.0),
+            traffic=Traffic(freshness_pull=2.0),
+            incident=Incident(kind="item_wave", at=0.5),
+            truth=(DriftTruth(what="which items there are", at=0.5, streams=("item_novelty",)),),
+        ),
+        Scenario(
+            id="cold-users",
+            description="half-way a wave of new users comes within an hour and a half",
+            population=Population(newcomer_users=0.5),
+            incident=Incident(kind="user_wave", at=0.5, until=0.56),
+            truth=(DriftTruth(what="who comes", at=0.5, streams=("user_novelty",)),),
+        ),
+        Scenario(
+            id="delayed-labels",
+            description="half-way feedback begins to come ten times as late",
+            traffic=Traffic(max_feedback_delay_ms=30 * _MINUTE_MS),
+            incident=Incident(kind="slow_feedback", at=0.5, strength=10.0),
+            truth=(DriftTruth(what="how late labels are", at=0.5, streams=("label_delay",)),),
+        ),
+        Scenario(
+            id="broken-field",
+            description="half-way every item's category is stuck at a default, for a while",
+            incident=Incident(kind="broken_field", at=0.5, until=0.75),
+            truth=(
+                DriftTruth(what="the item's category", at=0.5, streams=("field/item.category",)),
+            ),
+        ),
+        Scenario(
+            id="schema-change",
+            description="half-way the producer gives all categories other names",
+            incident=Incident(kind="renamed_values", at=0.5),
+            truth=(
+                DriftTruth(
+                    what="the names of the item's categories",
+                    at=0.5,
+                    streams=("field/item.category", "unseen/item.category"),
+                ),
+            ),
+        ),
+        Scenario(
+            id="bot-burst",
+            description="half-way a few accounts ask for a fifth of all lists and click everything",
+            incident=Incident(kind="bots", at=0.5, until=0.6, strength=0.2),
+            truth=(DriftTruth(what="how much is clicked", at=0.5, streams=("label_rate/",)),),
+        ),
+        Scenario(
+            id="position-bias",
+            description="half-way a new page makes users look at the top of a list only",
+            incident=Incident(kind="position_bias", at=0.5, strength=0.5),
+            truth=(
+                DriftTruth(
+                    what="how far down users look", at=0.5, streams=("label_rate/", "calibration/")
+                ),
+            ),
         ),
     )
 }

@@ -21,8 +21,10 @@ from replay.scenarios import Scenario
 from replay.stream_noise import Arrival, with_noise
 from replay.world import FIRST_FREE_STREAM, Answers, World
 
-_VISITS, _POLICY, _ANSWERS, _NOISE = range(FIRST_FREE_STREAM, FIRST_FREE_STREAM + 4)
+_VISITS, _POLICY, _ANSWERS, _NOISE, _BOTS = range(FIRST_FREE_STREAM, FIRST_FREE_STREAM + 5)
 
+_FRESH_MS = 2 * 60 * 60 * 1000
+"""After this time an item has lost two thirds of what its freshness gave it."""
 _CHUNK_LISTS = 256
 _CHUNKS = 200
 """Lists are made in chunks of at most so many, at least so many chunks to a scenario: within a
@@ -121,20 +123,42 @@ def _visits(world: World) -> _Visits:
         times = np.concatenate([times, shown_ms[inside]])
     users, times = users[: traffic.num_lists], times[: traffic.num_lists]
     order = np.argsort(times, kind="stable")
-    return _Visits(users[order], times[order])
+    users, times = users[order], times[order]
+    return _Visits(world.with_bots(world.generator(_BOTS), users, times), times)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """Some lists of a scenario, as arrays: L lists of N items, in order of time.
+
+    Attributes:
+        chances_LN: chance of each item to be at its place, given the places before.
+    """
+
+    users_L: NDArray[np.int64]
+    times_L: NDArray[np.int64]
+    items_LN: NDArray[np.int64]
+    chances_LN: NDArray[np.float64]
+    answers: Answers
+
+
+def shown(world: World) -> Iterator[Shown]:
+    """Return what is shown in a scenario and how users answer, a few lists at a time."""
+    policy_rng, answer_rng = world.generator(_POLICY), world.generator(_ANSWERS)
+    for visits in _visits(world).chunks(world.scenario):
+        items_LN, chances_LN = _show(world, visits, policy_rng)
+        answers = world.draw(answer_rng, visits.users_L, items_LN, visits.times_L)
+        yield Shown(visits.users_L, visits.times_L, items_LN, chances_LN, answers)
 
 
 def _shown_and_done(world: World) -> Iterator[Event]:
     """Return impressions and feedback in order of time; each user is announced at her first."""
     pending: list[tuple[int, int, Feedback]] = []
     known_users: set[int] = set()
-    policy_rng, answer_rng = world.generator(_POLICY), world.generator(_ANSWERS)
     num_lists = num_answers = 0
-    for visits in _visits(world).chunks(world.scenario):
-        items_LN, chances_LN = _show(world, visits, policy_rng)
-        answers = world.draw(answer_rng, visits.users_L, items_LN, visits.times_L)
+    for lists in shown(world):
         for row, (user, time_ms) in enumerate(
-            zip(visits.users_L.tolist(), visits.times_L.tolist(), strict=True)
+            zip(lists.users_L.tolist(), lists.times_L.tolist(), strict=True)
         ):
             while pending and pending[0][0] < time_ms:
                 yield heapq.heappop(pending)[2]
@@ -145,11 +169,11 @@ def _shown_and_done(world: World) -> Iterator[Event]:
                 event_id=f"{world.prefix}-list-{num_lists}",
                 time_ms=time_ms,
                 user_id=world.user_ids[user],
-                items=_shown_items(world, items_LN[row], chances_LN[row]),
+                items=_shown_items(world, lists.items_LN[row], lists.chances_LN[row]),
             )
             yield impression
             num_lists += 1
-            for action in _feedback(impression, answers, row):
+            for action in _feedback(impression, lists.answers, row):
                 heapq.heappush(pending, (action.time_ms, num_answers, action))
                 num_answers += 1
     while pending:
@@ -169,6 +193,9 @@ def _show(
     catalog = world.available(first_ms, last_ms)
     popularity = world.truth.popularity(catalog, np.array((first_ms + last_ms) // 2))
     weights = np.exp(traffic.popularity_pull * popularity)
+    if traffic.freshness_pull:
+        age_ms = (first_ms + last_ms) // 2 - world.enters_ms[catalog]
+        weights *= np.exp(traffic.freshness_pull * np.exp(-age_ms / _FRESH_MS))
     weights /= weights.sum()
     size = min(traffic.list_size, len(catalog))
     until = np.cumsum(weights)

@@ -29,6 +29,7 @@ class Truth:
     def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
         size = scenario.population
         self._scenario = scenario
+        self.num_categories = size.num_categories
         self.user_segment = rng.integers(size.num_segments, size=size.num_users)
         profiles = rng.standard_normal((size.num_segments, size.num_categories))
         own = rng.standard_normal((size.num_users, size.num_categories))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from domain.errors import InvalidRequestError
 from domain.events import FeatureValue, ItemUpdate, UserUpdate
 from domain.features import FeatureSchema, Field, Head
-from replay.scenarios import Scenario
+from replay.scenarios import IncidentKind, Scenario
 from replay.truth import Truth
 
 _TRUTH, _LIVES, _FEATURES, _VISITORS, _RESPONSES = range(5)
@@ -28,6 +29,10 @@ _MINUTE_MS = 60_000
 _CONTENT_NOISE = 0.3
 _LIKE_LOGIT = -1.5
 _NEVER_MS = 2**62
+_WAVES: tuple[IncidentKind, IncidentKind] = ("user_wave", "item_wave")
+_BOTS = 5
+"""The first users are the accounts that bots use."""
+_BOT_CLICKS = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +72,9 @@ class World:
         self._user_index = {name: index for index, name in enumerate(self.user_ids)}
         self._item_index = {name: index for index, name in enumerate(self.item_ids)}
         rng = self.generator(_LIVES)
-        self.arrives_ms = self._arrivals(rng, size.num_users, size.newcomer_users)
-        self.enters_ms = self._arrivals(rng, size.num_items, size.newcomer_items)
+        users_ms, items_ms = (scenario.incident_span_ms(one) for one in _WAVES)
+        self.arrives_ms = self._arrivals(rng, size.num_users, size.newcomer_users, users_ms)
+        self.enters_ms = self._arrivals(rng, size.num_items, size.newcomer_items, items_ms)
         self.leaves_ms = self._departures(rng, size.withdrawn_items)
         self._activity = _Activity(self.arrives_ms, rng.lognormal(size=size.num_users))
         noise_ID = self.generator(_FEATURES).standard_normal(self.truth.style_ID.shape)
@@ -133,17 +139,29 @@ class World:
             for leaving, times_ms in ((False, self.enters_ms), (True, self.leaves_ms))
             for index in np.flatnonzero((times_ms >= from_ms) & (times_ms < until_ms))
         ]
-        return [self._item_update(index, time, leaving) for time, leaving, index in sorted(updates)]
+        events = [
+            self._item_update(index, time, leaving) for time, leaving, index in sorted(updates)
+        ]
+        renewed = [
+            self._renewed(int(index), time)
+            for time in self.scenario.incident_span_ms("broken_field", "renamed_values") or ()
+            if from_ms <= time < until_ms
+            for index in self.available(time - 1, time)
+        ]
+        return sorted([*events, *renewed], key=attrgetter("time_ms")) if renewed else events
 
     def user_update(self, user_id: str, time_ms: int) -> UserUpdate:
         """Return what is known about a user, as an event of `time_ms`."""
-        segment = self.truth.user_segment[self._user(user_id)]
         return UserUpdate(
             event_id=f"{self.prefix}-user-{user_id}",
             time_ms=time_ms,
             user_id=user_id,
-            features={"segment": f"segment{segment}"},
+            features=self.user_features(self._user(user_id)),
         )
+
+    def user_features(self, index: int) -> dict[str, FeatureValue]:
+        """Return what is known about a user."""
+        return {"segment": f"segment{self.truth.user_segment[index]}"}
 
     def users_at(self, time_ms: int, count: int = 1) -> list[str]:
         """Return `count` different users who ask for a list at a time.
@@ -194,14 +212,16 @@ class World:
         A like needs a click and comes after it; the better an item suits a user, the likelier.
         """
         traffic = self.scenario.traffic
-        looked_N = 1.0 / (1.0 + traffic.position_bias * np.arange(items_LN.shape[1]))
         affinity_LN = self.truth.affinity(users_L, items_LN, times_L)
-        chance_LN = sigmoid(affinity_LN + self.truth.appeal(items_LN, times_L)) * looked_N
+        chance_LN = sigmoid(affinity_LN + self.truth.appeal(items_LN, times_L))
+        chance_LN *= self._looked(items_LN.shape[1], times_L)
+        chance_LN[self.are_bots(users_L, times_L)] = _BOT_CLICKS
         like_LN = sigmoid(_LIKE_LOGIT + affinity_LN)
         uniform = rng.random((2, *items_LN.shape))
         clicked_LN = uniform[0] < chance_LN
         liked_LN = clicked_LN & (uniform[1] < like_LN)
         waits = rng.exponential(traffic.feedback_delay_ms, (*items_LN.shape, 2)).cumsum(axis=-1)
+        waits *= self._strength("slow_feedback", times_L, otherwise=1.0)[:, None, None]
         delays = np.minimum(waits, traffic.max_feedback_delay_ms).astype(np.int64)
         return Answers(clicked_LN, liked_LN, np.maximum(delays, 1))
 
@@ -209,12 +229,46 @@ class World:
         """Draw who comes at each time, among those who have arrived by then; int64 (L,)."""
         return self._activity.draw(rng, times_L)
 
+    def are_bots(self, users_L: NDArray[np.int64], times_L: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which lists are asked for by bots; bool (L,)."""
+        bots_L: NDArray[np.bool_] = (users_L < _BOTS) & (self._strength("bots", times_L) > 0.0)
+        return bots_L
+
+    def with_bots(
+        self, rng: np.random.Generator, users_L: NDArray[np.int64], times_L: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return who really asks for the lists of some users while bots are about; int64 (L,)."""
+        share_L = self._strength("bots", times_L)
+        if not share_L.any():
+            return users_L
+        taken_L = rng.random(len(users_L)) < share_L
+        return np.where(taken_L, rng.integers(_BOTS, size=len(users_L)), users_L)
+
+    def _looked(self, list_size: int, times_L: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the chance that each place of a list is looked at; float64 (L, N)."""
+        usual = self.scenario.traffic.position_bias
+        bias_L = self._strength("position_bias", times_L, otherwise=usual)
+        looked_LN: NDArray[np.float64] = 1.0 / (1.0 + bias_L[:, None] * np.arange(list_size))
+        return looked_LN
+
+    def _strength(
+        self, kind: IncidentKind, times_L: NDArray[np.int64], otherwise: float = 0.0
+    ) -> NDArray[np.float64]:
+        """Return an incident's strength at each time; `otherwise` where there is none."""
+        span_ms = self.scenario.incident_span_ms(kind)
+        strength_L = np.full(len(times_L), otherwise)
+        if span_ms is not None and self.scenario.incident is not None:
+            inside_L = (times_L >= span_ms[0]) & (times_L < span_ms[1])
+            strength_L[inside_L] = self.scenario.incident.strength
+        return strength_L
+
     def _arrivals(
-        self, rng: np.random.Generator, count: int, newcomers: float
+        self, rng: np.random.Generator, count: int, newcomers: float, wave: tuple[int, int] | None
     ) -> NDArray[np.int64]:
         """Return when each comes: a share during the scenario, the others at its start."""
         later = rng.random(count) < newcomers
-        when = rng.integers(self.scenario.start_ms, self.scenario.end_ms, size=count)
+        first_ms, last_ms = wave or (self.scenario.start_ms, self.scenario.end_ms)
+        when = rng.integers(first_ms, last_ms, size=count)
         later[0] = False  # somebody has to be there from the start
         return np.where(later, when, self.scenario.start_ms)
 
@@ -237,18 +291,36 @@ class World:
             event_id=f"{self.prefix}-item-{name}-{'leaves' if leaving else 'enters'}",
             time_ms=time_ms,
             item_id=name,
-            features=self._item_features(index),
+            features=self.item_features(index, time_ms),
             available=not leaving,
         )
 
-    def _item_features(self, index: int) -> dict[str, FeatureValue]:
+    def _renewed(self, index: int, time_ms: int) -> ItemUpdate:
+        """Return an item that is announced again because its fields are filled in another way."""
+        name = self.item_ids[index]
+        return ItemUpdate(
+            event_id=f"{self.prefix}-item-{name}-renewed-{time_ms}",
+            time_ms=time_ms,
+            item_id=name,
+            features=self.item_features(index, time_ms),
+        )
+
+    def item_features(self, index: int, time_ms: int) -> dict[str, FeatureValue]:
+        """Return what an item that is announced at a time says of itself."""
         content = self._content_ID[index]
         strongest = np.argsort(-np.abs(content), kind="stable")[:2]
         return {
-            "category": f"category{self.truth.item_category[index]}",
+            "category": self.category_name(int(self.truth.item_category[index]), time_ms),
             "tags": tuple(f"style{d}{'+' if content[d] > 0 else '-'}" for d in strongest),
             "content": tuple(float(value) for value in content.astype(np.float32)),
         }
+
+    def category_name(self, category: int, time_ms: int) -> str:
+        """Return what items of a category carry in their field at a time."""
+        now = np.array([time_ms])
+        if self._strength("broken_field", now)[0]:
+            return "unknown"
+        return f"{'kind' if self._strength('renamed_values', now)[0] else 'category'}{category}"
 
     def _user(self, user_id: str) -> int:
         index = self._user_index.get(user_id)

@@ -8,11 +8,24 @@ from typing import Any
 import pytest
 
 from domain.errors import ConfigError
-from replay.scenarios import SCENARIOS, Noise, Population, Scenario, TasteChange, Traffic
+from replay.scenarios import (
+    SCENARIOS,
+    DriftTruth,
+    Incident,
+    Noise,
+    Population,
+    Scenario,
+    TasteChange,
+    Traffic,
+)
 
 
 def test_scenarios_keep_their_permanent_ids() -> None:
-    permanent = ["stationary", "abrupt", "gradual", "recurring", "newcomers", "noisy"]
+    permanent = [
+        "stationary", "abrupt", "gradual", "recurring", "newcomers", "noisy", "item-churn",
+        "cold-users", "delayed-labels", "broken-field", "schema-change", "bot-burst",
+        "position-bias",
+    ]  # fmt: skip
     assert list(SCENARIOS) == permanent
     assert all(scenario.id == name for name, scenario in SCENARIOS.items())
 
@@ -31,9 +44,40 @@ def test_scenario_resized_changes_nothing_but_the_number_of_lists() -> None:
     assert replace(small, traffic=scenario.traffic) == scenario
 
 
+def test_truth_is_named_by_its_streams_and_by_no_other() -> None:
+    truth = DriftTruth(what="", at=0.5, streams=("loss/", "item_novelty"))
+    named = ("loss/online/click", "item_novelty")
+    assert all(truth.is_named_by(stream) for stream in named)
+    assert not any(truth.is_named_by(stream) for stream in ("loss", "item_novelty/x", "auc/a/b"))
+
+
+def test_truth_begins_with_what_happens() -> None:
+    for scenario in SCENARIOS.values():
+        began = [change.at for change in scenario.changes]
+        began += [] if scenario.incident is None else [scenario.incident.at]
+        assert [truth.at for truth in scenario.truth] == began
+
+
+def test_incident_lasts_as_long_as_it_says() -> None:
+    incident = Incident(kind="bots", at=0.5, until=0.75, strength=0.2)
+    scenario = Scenario(id="x", description="", start_ms=1_000, duration_ms=400, incident=incident)
+    assert scenario.incident_span_ms("bots", "item_wave") == (1_200, 1_300)
+    assert scenario.incident_span_ms("item_wave") is None
+    assert SCENARIOS["stationary"].incident_span_ms("bots") is None
+
+
+def test_scenario_reseeded_changes_nothing_but_chance() -> None:
+    again = SCENARIOS["abrupt"].reseeded(9)
+    assert again.seed == 9
+    assert replace(again, seed=1) == SCENARIOS["abrupt"]
+
+
 @pytest.mark.parametrize(
     ("make", "values", "reason"),
     [
+        (Incident, {"kind": "bots", "at": 2.0}, r"^incident\.at must lie between 0 and 1, got 2"),
+        (Incident, {"kind": "bots", "at": 0.5, "until": 0.5}, r"^incident\.until must be above"),
+        (Incident, {"kind": "bots", "at": 0.5, "strength": 0.0}, r"^incident\.strength must be"),
         (TasteChange, {"at": 1.5}, r"^change\.at must lie between 0 and 1, got 1\.5"),
         (TasteChange, {"at": 0.5, "over": -1.0}, r"^change\.over must lie between"),
         (TasteChange, {"at": 0.5, "to_taste": -1}, r"^change\.to_taste must not be negative"),
