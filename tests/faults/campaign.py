@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +37,8 @@ _STATIC_LISTS = 700
 _LIVE_LISTS = 350
 _FULL_EVERY = 12
 """Every so many trainers are started in full."""
+_BROKER_EVERY = 5
+"""Kills of other processes for which there is at least one of the broker, on Kafka."""
 _RANDOM_SHARE = 5
 """How many random moments there are in a deck of points."""
 
@@ -120,7 +121,7 @@ def plans(backend: str, seed: int, deck: Deck) -> Iterator[RunPlan]:
             policy=("fast", "wait")[number // 2 % 2],
             points=points,
             live=live,
-            broker_kills=(4 if live else 2) if is_kafka else 0,
+            broker_kills=(5 if live else 3) if is_kafka else 0,
             producer_kills=2 if live else 0,
             in_full=frozenset(
                 life for life in range(_KILLS_A_RUN) if (lives + life) % _FULL_EVERY == 0
@@ -166,7 +167,7 @@ def _work(
         if broker is not None:
             broker.start()
         deck = Deck(np.random.default_rng([seed, BACKENDS.index(backend)]))
-        done = 0
+        done = broker_kills = 0
         with zygote() as forks:
             place = Place(folder, forks, broker)
             for plan in plans(backend, seed, deck):
@@ -174,7 +175,8 @@ def _work(
                 deck.put_back(result.unused)
                 results.put(result)
                 done += result.kills.total()
-                if done >= wanted:
+                broker_kills += result.broker_kills
+                if done >= wanted and (broker is None or broker_kills >= wanted / _BROKER_EVERY):
                     break
         if broker is not None:
             broker.kill()
@@ -212,7 +214,7 @@ def table_of(tally: Tally, seed: int, seconds: float) -> str:
         for backend in BACKENDS:
             ours = [one for one in tally.results if one.backend == backend and one.kills[point]]
             if ours:
-                count = Counter({point: sum(one.kills[point] for one in ours)})[point]
+                count = sum(one.kills[point] for one in ours)
                 lines.append(f"| {point} | {backend} | {count} | {_faults(ours)} |")
     ours = [one for one in tally.results if one.broker_kills]
     if ours:

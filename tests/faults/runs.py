@@ -24,8 +24,9 @@ from tests.faults.worlds import Stream, train_arguments
 PRODUCER = "the producer, while it appends"
 _LIFE_S = 120.0
 """Longest life of a trainer that nobody kills: these logs are learned in seconds."""
-_PATIENCE_S = 5.0
-"""How long a trainer on a live log may take to reach the point at which it is to die."""
+_PATIENCE_S = 8.0
+"""How long a trainer on a live log may take to reach the point at which it is to die; for four
+seconds of it the broker may be away."""
 _LOADING_SHARE = 0.2
 """Share of the random kills that come while the process still loads; the others come later."""
 _LOADING_S = 0.6

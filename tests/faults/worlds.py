@@ -22,6 +22,7 @@ TRAINING = (
     "batcher.max_examples=40",
     "batcher.linger_ms=150_000",
     "trainer.max_records=15",
+    "trainer.queue_events=30",
     "checkpoint.every_s=0.1",
     # Old snapshots must go early, or no process would ever be killed while one is deleted.
     "snapshot.keep=2",
