@@ -111,7 +111,11 @@ def test_partition_added_while_running_is_read_by_itself(config: KafkaConfig) ->
         records = read_on(log)
         with admin() as client:
             client.create_partitions({config.events_topic: 5})
-        with closing(KafkaLog(bootstrap(), config)) as other:
+        with closing(KafkaLog(bootstrap(), curious)) as other:
+            # The broker says yes before it tells others of the new partitions.
+            deadline = time.monotonic() + 20.0
+            while f"{config.events_topic}/4" not in other.end_positions():
+                assert time.monotonic() < deadline
             other.append([click(n, user=n) for n in range(20, 60)])
             assert {record.partition for record in read_on(other)} > {r.partition for r in records}
         records = read_at_least(log, records, 60)
