@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -18,10 +19,17 @@ from monitoring.metrics import Metrics
 
 VERSION = version("headrace")
 
+# While a broker is away these report every try, ten lines a second, as errors; whoever uses the log
+# gets the error and says it once.
+_REPEATS_ITSELF = ("kafka.net", "kafka.cluster", "kafka.coordinator")
+
 
 def set_up_process(settings: Settings, metrics: Metrics, process: str) -> None:
     """Log to standard error, count errors, and say what runs here."""
     set_up_logging(settings.log, metrics)
+    if settings.log.level != "debug":
+        for name in _REPEATS_ITSELF:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     metrics.app.info.labels(process=process, version=VERSION).set(1)
 
 
