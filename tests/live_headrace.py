@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from prometheus_client.parser import text_string_to_metric_families
 
 from domain.events import Event
 from protos.headrace.v1 import events_pb2, events_pb2_grpc, recommender_pb2, recommender_pb2_grpc
@@ -59,20 +60,21 @@ class LiveHeadrace:
         stub = recommender_pb2_grpc.RecommenderStub(self.channel)
         return [item.item_id for item in stub.Recommend(request, timeout=10.0).items]
 
-    def metric(self, port: int, series: str) -> float | None:
-        """Return what a process shows on its page for a series, None when it shows none."""
+    def metric(self, port: int, name: str, **labels: str) -> float | None:
+        """Return the sum of what a process shows on its page for a metric, None when nothing."""
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10.0) as page:
-            lines = page.read().decode().splitlines()
-        return next(
-            (float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")),
-            None,
-        )
+            families = list(text_string_to_metric_families(page.read().decode()))
+        found = [
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(found) if found else None
 
     def events_taken_in(self) -> float:
         """Return how many events the trainer has led through its loop."""
-        kinds = ("impression", "feedback", "item_update", "user_update")
-        series = [f'headrace_stream_events_total{{kind="{kind}"}}' for kind in kinds]
-        return sum(self.metric(self.trainer_port, one) or 0.0 for one in series)
+        return self.metric(self.trainer_port, "headrace_stream_events_total") or 0.0
 
 
 def world() -> list[Event]:

@@ -33,7 +33,7 @@ def build(look: Look, view: View) -> Component:
             "Replay reports",
             empty(
                 f"There are no reports in {folder}. A replay writes one there:",
-                html.Pre(f"headrace replay --dataset abrupt --out {folder}/abrupt.json"),
+                html.Pre(f"headrace replay --dataset abrupt --html {folder}/abrupt.html"),
             ),
         )
     rows = [
