@@ -25,10 +25,10 @@ import numpy as np
 import psutil
 
 from deploy.kafka.broker import KafkaBroker
+from tests.faults.fault_worlds import Stream
 from tests.faults.lives import zygote
 from tests.faults.points import POINTS, RANDOM
 from tests.faults.runs import PRODUCER, Place, RunPlan, RunResult, make_run
-from tests.faults.worlds import Stream
 
 BACKENDS = ("sqlite", "kafka")
 _KILLS_A_RUN = 12

@@ -18,7 +18,7 @@ from domain.event_log import EventLog
 from replay.simulator import simulate
 from replay.stream_noise import Arrival
 from tests.faults.backends import KafkaTestLog, SqliteTestLog, TestLog, append_arrivals, opened
-from tests.faults.worlds import Stream
+from tests.faults.fault_worlds import Stream
 
 _BATCH = 5
 _RETRY_S = 0.1

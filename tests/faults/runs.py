@@ -14,12 +14,12 @@ from deploy.kafka.broker import KafkaBroker
 from replay.simulator import simulate
 from tests.faults.backends import SqliteTestLog, TestLog, fill, kafka_test_log, read_all
 from tests.faults.disturbance import Crashes, Producer, RunError
+from tests.faults.fault_worlds import Stream, train_arguments
 from tests.faults.launcher import Plan
 from tests.faults.lives import KILLED, Life, Zygote, start_in_full
 from tests.faults.points import POINTS, RANDOM
 from tests.faults.producer import acknowledged_ids, order
 from tests.faults.verdict import Verdict, compare, judge, outcome_of
-from tests.faults.worlds import Stream, train_arguments
 
 PRODUCER = "the producer, while it appends"
 _LIFE_S = 120.0

@@ -13,15 +13,15 @@ from domain.event_log import DeadLetter, Record
 from domain.state import state_hash
 from replay.simulator import simulate
 from tests.faults.backends import SqliteTestLog, fill, read_all
+from tests.faults.fault_worlds import Stream, train_arguments
 from tests.faults.launcher import Plan
 from tests.faults.lives import Zygote
 from tests.faults.mutations import MUTATIONS
 from tests.faults.runs import Place, RunPlan, make_run
 from tests.faults.verdict import Outcome, Verdict, compare, judge, outcome_of
-from tests.faults.worlds import Stream, train_arguments
 from tests.loop_worlds import tiny_settings
 
-STREAM = Stream(50, seed=30)
+STREAM = Stream(40, seed=30)
 Learned = tuple[Outcome, list[Record], list[DeadLetter]]
 
 
