@@ -12,6 +12,7 @@ from monitoring.dashboard.page import Page, View
 from monitoring.dashboard.parts import Component, Curve, Plot, curves, empty, grid, panel, table
 from monitoring.dashboard.records import Look
 from monitoring.dashboard.words import number
+from monitoring.drift_signal import DriftSignal
 
 _METRICS = (
     ("Normalized entropy", "normalized_entropy_ratio", "Lower is better; 1 is always saying the "
@@ -37,18 +38,29 @@ def build(look: Look, view: View) -> Component:
                 "impression closes, or at the first positive."
             ),
         )
-    return html.Div([_numbers(look), *[_of_head(look, head) for head in heads]])
+    drift = marked(look)
+    curves_of_heads = [_of_head(look, head, drift) for head in heads]
+    return html.Div([_numbers(look), *_legend(drift), *curves_of_heads])
 
 
-def marks(look: Look) -> Sequence[tuple[int, str]]:
-    """Return when drift signals came, on the time axis of the curves."""
-    frame = look.trained
+def marked(look: Look) -> list[tuple[int, DriftSignal]]:
+    """Return the newest drift signals within the span, oldest first, with where they stand on it.
+
+    Signals bear event time; the axis shows when the trainer had reached it.
+    """
     found = [
-        (at_ms, str(number_))
-        for number_, signal in enumerate(look.signals[:_MAX_MARKS], 1)
-        if (at_ms := processing_time(frame, signal.time_ms)) is not None
+        (at_ms, signal)
+        for signal in look.signals[:_MAX_MARKS]
+        if (at_ms := processing_time(look.trained, signal.time_ms)) is not None
     ]
-    return [(at_ms, f"drift {word}") for at_ms, word in found if at_ms >= look.since_ms]
+    return [one for one in reversed(found) if one[0] >= look.since_ms]
+
+
+def _legend(drift: Sequence[tuple[int, DriftSignal]]) -> list[Component]:
+    if not drift:
+        return []
+    items = [html.Li(signal.describe()) for _, signal in drift]
+    return [panel("Drift signals on the curves", html.Ol(items), wide=True)]
 
 
 def _heads(look: Look) -> list[str]:
@@ -83,16 +95,16 @@ def _numbers(look: Look) -> Component:
     )
 
 
-def _of_head(look: Look, head: str) -> Component:
+def _of_head(look: Look, head: str, drift: Sequence[tuple[int, DriftSignal]]) -> Component:
     frame = look.trained
-    drift = marks(look)
+    marks = [(at_ms, f"drift {number_}") for number_, (at_ms, _) in enumerate(drift, 1)]
     panels = []
     for title, name, note, line in _METRICS:
         plot = Plot(
             f"{title}, {head}",
             (look.since_ms, look.until_ms),
             note=note,
-            marks=drift,
+            marks=marks,
             line=line,
         )
         drawn = [

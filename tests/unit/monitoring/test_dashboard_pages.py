@@ -89,6 +89,7 @@ def test_quality_shows_every_head_and_variant(records: Records) -> None:
     assert [line["name"] for line in entropy["data"]] == ["online", "online+memory"]
     assert entropy["data"][1]["y"] == [0.9] * 61
     assert [one["text"] for one in entropy["layout"]["annotations"]] == ["drift 1"]
+    assert LIVE.describe() in words(found), "what drift 1 is"
 
 
 def test_drift_lists_signals_and_maps_fields(records: Records) -> None:
