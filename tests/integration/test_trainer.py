@@ -406,7 +406,7 @@ def test_trainer_refuses_snapshots_made_with_other_settings(workshop: Workshop) 
 )
 def test_config_names_the_key_when_not_positive(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"^trainer\.{name} must be positive, got 0"):
-        TrainerConfig(**{name: 0})
+        TrainerConfig(**{name: 0})  # type: ignore[arg-type]
 
 
 def test_config_names_the_choices_on_a_gap() -> None:

@@ -105,7 +105,11 @@ def test_gap_that_opens_while_running_stops_a_trainer_that_was_not_told_to_skip(
     workshop.run_to_end()
     workshop.log.append(world[1][70:90])
     workshop.settings = tiny_settings(*SETTINGS)
-    log = FaultyLog(workshop.log, read=lambda: workshop.log.drop_before(80))
+
+    def retention() -> None:
+        workshop.log.drop_before(80)
+
+    log = FaultyLog(workshop.log, read=retention)
     with pytest.raises(LogPositionError, match="lost 10 records before they were read"):
         workshop.run_to_end(log=log)
 
@@ -116,9 +120,7 @@ def test_log_that_was_made_anew_is_refused_or_read_from_its_beginning(
     schema, events = world
     other = Workshop(tmp_path / "other", schema, tiny_settings(*SETTINGS))
     other.log.append(events[70:80])
-    with pytest.raises(
-        LogPositionError, match=r"made anew or restored: expected .* 30"
-    ):
+    with pytest.raises(LogPositionError, match=r"made anew or restored: expected .* 30"):
         workshop.run_to_end(log=other.log)
     _skip(workshop)
     workshop.run_to_end(log=other.log)

@@ -122,7 +122,8 @@ def test_events_before_one_that_could_not_be_set_aside_are_not_led_again(
 
 
 def test_half_of_a_record_is_never_published(workshop: Workshop, expected: dict[str, str]) -> None:
-    stop, calls = StopSignal(), []
+    stop = StopSignal()
+    calls: list[None] = []
 
     def away() -> None:
         calls.append(None)

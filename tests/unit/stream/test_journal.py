@@ -217,4 +217,4 @@ def test_disk_that_refuses_is_an_error_and_leaves_nothing(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["max_bytes", "max_runs"])
 def test_config_names_the_key_when_not_positive(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"^journal\.{name} must be positive, got 0"):
-        JournalConfig(**{name: 0})
+        JournalConfig(**{name: 0})  # type: ignore[arg-type]
