@@ -41,8 +41,7 @@ LiveLogOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--log",
-        help="Its event log, when that is not the embedded one (data.log).",
+        help="Event log to replay; with --journal its log, when not the embedded one.",
         metavar="URL",
-        rich_help_panel=_PANEL,
     ),
 ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, Learners, build_learners
+from app.process_setup import VERSION
 from app.settings import Settings
 from app.trainer_wiring import build_loop
 from domain.clock import SystemClock
@@ -38,7 +40,6 @@ from replay.side_by_side import SideBySide
 from replay.variants import CounterVariant, FrozenVariant, MemoryVariant, OnlineVariant, Variant
 from replay.words import in_words
 from stream.drift_watch import DriftWatch
-from stream.observer import LoopObserver
 from stream.train_loop import TrainLoop
 
 
@@ -51,67 +52,133 @@ class ReplayOutcome:
     records: ReplayRecords
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayWishes:
+    """What a replay is asked for beside its numbers.
+
+    Attributes:
+        bootstrap: how sure intervals are to be.
+        keep_partial: whether Ctrl-C ends it with a report on what was replayed by then.
+        command: the command line that would do the same again.
+    """
+
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    keep_partial: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What takes part in a replay."""
+
+    learners: Learners
+    prequential: Prequential
+    watched: SideBySide
+    signals: ListSink
+    loop: TrainLoop
+
+
 def run_replay(
-    settings: Settings,
-    dataset: Dataset,
-    console: Console,
-    bootstrap: BootstrapConfig | None = None,
+    settings: Settings, dataset: Dataset, console: Console, wishes: ReplayWishes | None = None
 ) -> ReplayOutcome:
-    """Replay a dataset and return the report; `bootstrap` says how sure intervals are to be.
+    """Replay a dataset and return the report.
 
     Raises:
         DatasetError: the dataset has no events that ask for a score.
+        KeyboardInterrupt: it was interrupted, and no partial report is wanted.
     """
+    wishes = wishes or ReplayWishes()
     set_up_logging(replace(settings.log, level="error"))
     clock = SystemClock()
     started_s = clock.stopwatch_s()
     settings = fit_to(dataset, settings)
     with console.status("counting what will be scored"):
-        num_demands = count_demands(dataset.events(), dataset.schema)
+        num_demands = _count(dataset)
+    parts = _build(settings, dataset.schema, num_demands // 2)
+    counts = _lead(dataset, parts.loop, console, wishes.keep_partial)
+    if counts.first_dead_letter:
+        console.print(f"First dead letter: {counts.first_dead_letter}", soft_wrap=True)
+    seen = parts.prequential.num_demands
+    total = seen if counts.interrupted else num_demands
+    records = parts.prequential.records(total // 2, total, parts.watched.ranks())
+    with console.status("measuring, with intervals"):
+        numbers = _numbers(parts, records, wishes.bootstrap)
+    partial = f"interrupted after {seen:,} of {num_demands:,} lists; halves are halves of those"
+    report = {
+        **_what_was_replayed(dataset, parts.loop, counts, settings),
+        **({"partial": partial} if counts.interrupted else {}),
+        "seconds": round(clock.stopwatch_s() - started_s, 1),
+        **numbers,
+        "command": wishes.command,
+        "version": VERSION,
+        "changed": _changed(settings),
+        "configuration": settings.model_dump(mode="json"),
+    }
+    return ReplayOutcome(report, counts, records)
+
+
+def _count(dataset: Dataset) -> int:
+    num_demands = count_demands(dataset.events(), dataset.schema)
     if num_demands == 0:
         raise DatasetError(
             f"{dataset.name}: nothing in it asks for a score (no impressions, and no feedback of "
             f"the kinds {', '.join(head.feedback_kind for head in dataset.schema.heads)})"
         )
-    learners = build_learners(dataset.schema, LearnerConfigs.of(settings))
-    split_at = num_demands // 2
-    heads = tuple(head.name for head in dataset.schema.heads)
-    variants = _variants(dataset.schema, learners, split_at, settings.seed)
+    return num_demands
+
+
+def _build(settings: Settings, schema: FeatureSchema, split_at: int) -> _Parts:
+    """Build the loop that a trainer has, with the retriever watched."""
+    learners = build_learners(schema, LearnerConfigs.of(settings))
+    heads = tuple(head.name for head in schema.heads)
+    variants = _variants(schema, learners, split_at, settings.seed)
     prequential = Prequential(variants, heads=heads)
     watched = SideBySide(
         learners.retrieval, RetrievalBaselines(), lambda: prequential.num_demands > split_at
     )
-    signals = ListSink()
-    drift = DriftWatch(dataset.schema, settings.drift, Metrics(), (signals,))
-    loop = _loop(settings, dataset.schema, learners, watched, (prequential, drift))
+    signals, metrics = ListSink(), Metrics()
+    observers = (prequential, DriftWatch(schema, settings.drift, metrics, (signals,)))
+    loop = build_loop(settings, schema, learners, metrics, observers)
+    loop = TrainLoop(replace(loop.parts, retrieval=watched), settings.train_loop, metrics)
+    return _Parts(learners, prequential, watched, signals, loop)
+
+
+def _lead(dataset: Dataset, loop: TrainLoop, console: Console, keep_partial: bool) -> ReplayCounts:
     with _progress(console, dataset.num_events_hint) as progress:
-        counts = replay_events(dataset.events(), loop, progress)
-    if counts.first_dead_letter:
-        console.print(f"First dead letter: {counts.first_dead_letter}", soft_wrap=True)
-    records = prequential.records(split_at, num_demands, watched.ranks())
-    bootstrap = bootstrap or BootstrapConfig()
-    with console.status("measuring, with intervals"):
-        measures = measure(records, bootstrap)
-        words = in_words(records, bootstrap)
-    seconds = clock.stopwatch_s() - started_s
-    report = {
-        **_what_was_replayed(dataset, loop, counts, settings),
-        "seconds": round(seconds, 1),
-        "variants": prequential.variants(split_at, num_demands),
-        "retrieval": {
-            **prequential.retrieval(split_at),
-            "catalog": learners.retrieval.num_items,
-        },
-        "words": words,
-        **measures,
-        "recommended_lists": watched.lists(learners.retrieval.num_items),
+        if not keep_partial:
+            return replay_events(dataset.events(), loop, progress)
+        # Between two events, so that no event is half learned when the numbers are made.
+        with stop_on_signals() as stop:
+            return replay_events(dataset.events(), loop, progress, stop.is_set)
+
+
+def _numbers(parts: _Parts, records: ReplayRecords, bootstrap: BootstrapConfig) -> dict[str, Any]:
+    split_at, catalog = records.split_at, parts.learners.retrieval.num_items
+    return {
+        "variants": parts.prequential.variants(split_at, records.num_demands),
+        "retrieval": {**parts.prequential.retrieval(split_at), "catalog": catalog},
+        "words": in_words(records, bootstrap),
+        **measure(records, bootstrap),
+        "recommended_lists": parts.watched.lists(catalog),
         "drift_signals": [
             {**signal_to_plain(one), "severity": one.severity, "sentence": one.describe()}
-            for one in signals.signals
+            for one in parts.signals.signals
         ],
-        "configuration": settings.model_dump(mode="json"),
     }
-    return ReplayOutcome(report, counts, records)
+
+
+def _changed(settings: Settings) -> list[str]:
+    """Return the settings that are not the default, as `--set` takes them."""
+    ours, defaults = settings.model_dump(mode="json"), Settings().model_dump(mode="json")
+    return sorted(_differences(ours, defaults, ""))
+
+
+def _differences(ours: Any, defaults: Any, path: str) -> Iterator[str]:
+    if isinstance(ours, dict) and isinstance(defaults, dict):
+        for key, value in ours.items():
+            yield from _differences(value, defaults.get(key), f"{path}.{key}" if path else key)
+    elif ours != defaults:
+        yield f"{path}={json.dumps(ours)}"
 
 
 # Recorded logs are samples, far sparser than the traffic they were taken from: with the linger of
@@ -135,19 +202,6 @@ def fit_to(dataset: Dataset, settings: Settings) -> Settings:
     if batcher.linger_ms == defaults.batcher.linger_ms:
         updates["batcher"] = replace(batcher, linger_ms=REPLAY_LINGER_MS)
     return settings.model_copy(update=updates)
-
-
-def _loop(
-    settings: Settings,
-    schema: FeatureSchema,
-    learners: Learners,
-    watched: SideBySide,
-    observers: Sequence[LoopObserver],
-) -> TrainLoop:
-    """Build the loop that a trainer has, with the retriever watched."""
-    metrics = Metrics()
-    loop = build_loop(settings, schema, learners, metrics, observers)
-    return TrainLoop(replace(loop.parts, retrieval=watched), settings.train_loop, metrics)
 
 
 def _variants(schema: FeatureSchema, learners: Learners, split_at: int, seed: int) -> list[Variant]:
@@ -222,6 +276,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(table)
     say = partial(console.print, soft_wrap=True, highlight=False)
     _print_retrievers(report, say)
+    if "partial" in report:
+        say(f"PARTIAL: {report['partial']}")
     for sentence in report["words"]:
         say(sentence)
     say(
@@ -261,3 +317,19 @@ def write_report(outcome: ReplayOutcome, path: Path) -> None:
     except OSError as error:
         raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error
     outcome.records.save(records_path(path))
+
+
+def write_html(report: dict[str, Any], path: Path) -> None:
+    """Write the report as a page.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    # Imported here because plotly takes a while, which only a page should cost.
+    from replay.report_html import page
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(report))
+    except OSError as error:
+        raise ConfigError(f"--html {path}: cannot be written: {error.strerror}") from error

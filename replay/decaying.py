@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.state import State
-
 _MAX_HALVINGS = 500.0
 _FIRST_CAPACITY = 1024
 
@@ -65,15 +63,6 @@ class DecayingWeights:
             grown[: len(self._weights)] = self._weights
             self._weights = grown
 
-    def save(self) -> State:
-        """Return weights and their scale."""
-        return {"origin_ms": self._growth.origin_ms, "weights": self._weights.copy()}
-
-    def load(self, state: State) -> None:
-        """Become what `save` described."""
-        self._growth.origin_ms = state["origin_ms"]
-        self._weights = state["weights"].copy()
-
 
 class DecayingPairs:
     """For each code the codes that came after it, with weights; the weakest give way."""
@@ -106,29 +95,3 @@ class DecayingPairs:
             for partner in partners:
                 partners[partner] *= factor
         self._totals = {code: total * factor for code, total in self._totals.items()}
-
-    def save(self) -> State:
-        """Return all pairs as columns, in the order in which they came."""
-        rows = [
-            (code, partner, weight)
-            for code, partners in self._partners.items()
-            for partner, weight in partners.items()
-        ]
-        return {
-            "origin_ms": self._growth.origin_ms,
-            "code": np.array([row[0] for row in rows], np.int64),
-            "partner": np.array([row[1] for row in rows], np.int64),
-            "weight": np.array([row[2] for row in rows], np.float64),
-            "total_code": np.array(list(self._totals), np.int64),
-            "total": np.array(list(self._totals.values()), np.float64),
-        }
-
-    def load(self, state: State) -> None:
-        """Become what `save` described."""
-        self._growth.origin_ms = state["origin_ms"]
-        self._partners = {}
-        columns = (state[name].tolist() for name in ("code", "partner", "weight"))
-        for code, partner, weight in zip(*columns, strict=True):
-            self._partners.setdefault(code, {})[partner] = weight
-        totals = state["total_code"].tolist(), state["total"].tolist()
-        self._totals = dict(zip(*totals, strict=True))

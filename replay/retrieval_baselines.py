@@ -22,7 +22,6 @@ from domain.errors import ConfigError
 from domain.events import ItemUpdate
 from domain.examples import PositiveAction
 from domain.requests import History
-from domain.state import State
 from replay.decaying import DecayingPairs, DecayingWeights
 
 POPULAR, ITEM_ITEM, REPEAT = "popular", "item-item", "repeat"
@@ -178,22 +177,6 @@ class RetrievalBaselines:
             code = self._codes[item_id] = len(self._codes)
             self._available.append(True)
         return code
-
-    def save(self) -> State:
-        """Return catalog, popularity and pairs."""
-        return {
-            "items": list(self._codes),
-            "available": np.array(self._available, bool),
-            "popularity": self._popularity.save(),
-            "pairs": self._pairs.save(),
-        }
-
-    def load(self, state: State) -> None:
-        """Become what `save` described."""
-        self._codes = {item: code for code, item in enumerate(state["items"])}
-        self._available = state["available"].tolist()
-        self._popularity.load(state["popularity"])
-        self._pairs.load(state["pairs"])
 
 
 _Scorer: TypeAlias = Callable[[Sequence[int]], dict[int, float]]

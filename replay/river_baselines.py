@@ -12,7 +12,6 @@ from river import facto, linear_model, optim
 from domain.examples import JoinedExample
 from domain.features import ITEM_ID, USER_ID, FeatureSchema
 from domain.requests import RankingRequest
-from domain.state import State
 from stream.observer import Demand, Measured
 
 LOGISTIC, FACTORISATION = "river/logistic", "river/fm"
@@ -102,24 +101,6 @@ class RiverVariant:
                     inputs[f"{field.name}={part}"] = 1
         return inputs
 
-    def save(self) -> State:
-        """Return weights, factors, random state and what waits for its labels."""
-        return {
-            "model": _model_state(self._model),
-            "waiting": [
-                [name, self._scores[name], [list(one) for one in inputs]]
-                for name, inputs in self._inputs.items()
-            ],
-        }
-
-    def load(self, state: State) -> None:
-        """Become what `save` described."""
-        _load_model(self._model, state["model"])
-        self._inputs, self._scores = {}, {}
-        for name, scores, inputs in state["waiting"]:
-            self._scores[name] = list(scores)
-            self._inputs[name] = [dict.fromkeys(keys, 1) for keys in inputs]
-
 
 def _logistic(seed: int) -> Any:
     del seed  # it draws nothing
@@ -140,43 +121,3 @@ def _machine(seed: int) -> Any:
 
 
 _MODELS = {LOGISTIC: _logistic, FACTORISATION: _machine}
-
-
-def _model_state(model: Any) -> State:
-    weights = dict(model.weights)
-    state: State = {
-        "names": list(weights),
-        "weights": np.array(list(weights.values()), np.float64),
-        "intercept": float(model.intercept),
-    }
-    if isinstance(model, facto.FMClassifier):
-        kind, keys, at, has_gauss, gauss = model.latent_initializer._rng.get_state()
-        assert kind == "MT19937"
-        state |= {
-            "steps": [model.weight_optimizer.n_iterations, model.latent_optimizer.n_iterations],
-            "factor_names": list(model.latents),
-            "factors": np.array(list(model.latents.values()), np.float64).reshape(-1, _FM_FACTORS),
-            "random_keys": np.array(keys, np.int64),
-            "random_rest": [int(at), int(has_gauss), float(gauss)],
-        }
-    else:
-        state["steps"] = [model.optimizer.n_iterations]
-    return state
-
-
-def _load_model(model: Any, state: State) -> None:
-    pairs = zip(state["names"], state["weights"].tolist(), strict=True)
-    model.intercept = state["intercept"]
-    if isinstance(model, facto.FMClassifier):
-        model.weights.clear()
-        model.weights.update(pairs)
-        model.weight_optimizer.n_iterations, model.latent_optimizer.n_iterations = state["steps"]
-        model.latents.clear()
-        model.latents.update(zip(state["factor_names"], state["factors"].copy(), strict=True))
-        at, has_gauss, gauss = state["random_rest"]
-        keys = state["random_keys"].astype(np.uint32)
-        model.latent_initializer._rng.set_state(("MT19937", keys, at, has_gauss, gauss))
-    else:
-        model._weights.clear()
-        model._weights.update(dict(pairs))
-        (model.optimizer.n_iterations,) = state["steps"]

@@ -24,6 +24,7 @@ class ReplayCounts:
     records: int = 0
     dead_letters: int = 0
     first_dead_letter: str = ""
+    interrupted: bool = False
 
 
 def count_demands(events: Iterable[Event], schema: FeatureSchema) -> int:
@@ -46,14 +47,25 @@ def count_demands(events: Iterable[Event], schema: FeatureSchema) -> int:
     return len(seen)
 
 
-def replay_events(events: Iterable[Event], loop: TrainLoop, progress: Progress) -> ReplayCounts:
+def replay_events(
+    events: Iterable[Event],
+    loop: TrainLoop,
+    progress: Progress,
+    stopped: Callable[[], bool] = lambda: False,
+) -> ReplayCounts:
     """Lead events through the loop in order, then learn from what still waits.
+
+    When `stopped` says so it ends early, and labels that were not settled by then stay unknown:
+    settling them would take "not yet" for "no".
 
     Events that contradict themselves or the schema are counted as dead letters and passed over, as
     the trainer sets them aside.
     """
     counts = ReplayCounts()
     for event in events:
+        if stopped():
+            counts.interrupted = True
+            return counts
         counts.records += 1
         try:
             loop.process(event)

@@ -149,44 +149,6 @@ class SideBySide:
         """Load the retriever."""
         self._live.load(state)
 
-    def save_watch(self) -> State:
-        """Return the baselines and what was counted, for a replay that is resumed."""
-        return {
-            "baselines": self._baselines.save(),
-            "ranks": {name: np.array(values, np.int64) for name, values in self._ranks.items()},
-            "lists": {
-                name: {
-                    "places": one.places,
-                    "popular_places": one.popular_places,
-                    "surprise_bits": one.surprise_bits,
-                    "items": list(one.items),
-                    "times": list(one.items.values()),
-                }
-                for name, one in self._lists.items()
-            },
-            "taken": list(self._taken),
-            "times_taken": list(self._taken.values()),
-            "num_taken": self._num_taken,
-            "num_asked": self._num_asked,
-        }
-
-    def load_watch(self, state: State) -> None:
-        """Become what `save_watch` described."""
-        self._baselines.load(state["baselines"])
-        self._ranks = {name: values.tolist() for name, values in state["ranks"].items()}
-        self._lists = {
-            name: _Lists(
-                places=one["places"],
-                popular_places=one["popular_places"],
-                surprise_bits=one["surprise_bits"],
-                items=dict(zip(one["items"], one["times"], strict=True)),
-            )
-            for name, one in state["lists"].items()
-        }
-        self._taken = dict(zip(state["taken"], state["times_taken"], strict=True))
-        self._num_taken = state["num_taken"]
-        self._num_asked = state["num_asked"]
-
 
 def _summary(lists: _Lists, catalog: int) -> dict[str, Any]:
     if not lists.places:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -23,6 +25,7 @@ from app.dataset_options import (
     ValueColumnOption,
     open_chosen,
 )
+from app.errors import EXIT_INTERRUPTED
 from app.journal_options import (
     JournalOption,
     LiveDataDirOption,
@@ -30,10 +33,12 @@ from app.journal_options import (
     SnapshotOption,
 )
 from app.options import ConfigOption, SetOption, settings_from
+from app.replay_options import FromOption, HtmlOption, OutOption, UntilOption
 from domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from app.settings import Settings
+    from replay.dataset import Dataset
 
 _DatasetOption: TypeAlias = Annotated[
     str | None,
@@ -43,13 +48,17 @@ _SeedOption: TypeAlias = Annotated[
     int | None, typer.Option("--seed", help="Seed of every generator (seed).", metavar="N")
 ]
 
+_COLUMNS = ("user", "item", "time", "kind", "value", "label", "impression", "context")
+
 
 def replay(
+    context: typer.Context,
     dataset: _DatasetOption = None,
     path: PathOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the report as JSON.", metavar="FILE")
-    ] = None,
+    out: OutOption = None,
+    html: HtmlOption = None,
+    from_: FromOption = None,
+    until: UntilOption = None,
     limit: LimitOption = None,
     seed: _SeedOption = None,
     positive_at: PositiveAtOption = None,
@@ -73,57 +82,100 @@ def replay(
     """Replay a recorded stream: every example is scored before it is learned.
 
     Prints the quality of the online model, with and without the error memory, beside a copy that
-    stopped learning half-way and counting baselines.
+    stopped learning half-way and baselines. Instead of a dataset it replays an event log, --log,
+    with the schema of --config. With --out or --html, Ctrl-C leaves a report on what was replayed
+    so far. See docs/replay.md; `headrace compare` tells two replays apart.
 
     With --journal, learns again what a trainer learned live, in the same order, and compares the
     bits of everything learned with its snapshot; ends with status 1 when they differ.
 
     Examples:
     - `headrace replay --dataset kuairand-pure --path DIR --out out.json`
+    - `headrace replay --dataset abrupt --out out.json --html out.html`
     - `headrace replay --dataset movielens --path DIR --positive-at 4`
     - `headrace replay --dataset abrupt --limit 5000`
     - `headrace replay --dataset events --path clicks.csv --columns columns.toml`
+    - `headrace replay --log sqlite:///./log.sqlite --from 2026-05-01`
     - `headrace replay --journal headrace-data/journal`
     - `headrace replay --journal DATA/journal --log kafka://localhost:9092`
     """
     overrides = list(set_ or ())
-    if (dataset is None) == (journal is None):
-        raise ConfigError("--dataset: expected a dataset, or --journal with that of a live run")
+    if dataset is not None and (journal is not None or log is not None):
+        raise ConfigError("--dataset: expected no --journal and no --log beside it")
     if journal is not None:
         data_dir = data_dir or journal.absolute().parent
         settings = settings_from(config, overrides, data_dir=data_dir, log=log)
         raise typer.Exit(_learn_again(settings, journal, snapshot))
-    from rich.console import Console
-
-    from app.replay_run import print_report, run_replay, write_report
-
-    assert dataset is not None
     if seed is not None:
         overrides.append(f"seed={seed}")
-    settings = settings_from(config, overrides)
-    chosen = open_chosen(
-        dataset,
-        path,
-        limit=limit,
-        positive_at=positive_at,
-        columns=columns,
-        named={
-            "user": user_column,
-            "item": item_column,
-            "time": time_column,
-            "time_unit": time_unit,
-            "kind": kind_column,
-            "value": value_column,
-            "label": label_column,
-            "impression": impression_column,
-            "context": context_column,
-        },
-    )
-    outcome = run_replay(settings, chosen, Console(stderr=True))
+    settings = settings_from(config, overrides, log=log)
+    chosen = _part(_chosen(settings, context.params), from_, until)
+    raise typer.Exit(_measure(settings, chosen, out, html, _command_line(context)))
+
+
+def _measure(
+    settings: Settings, dataset: Dataset, out: Path | None, html: Path | None, command: str
+) -> int:
+    from rich.console import Console
+
+    from app.replay_run import ReplayWishes, print_report, run_replay, write_html, write_report
+
+    wishes = ReplayWishes(keep_partial=bool(out or html), command=command)
+    outcome = run_replay(settings, dataset, Console(stderr=True), wishes)
     print_report(outcome.report, Console())
     if out is not None:
         write_report(outcome, out)
         typer.echo(f"Wrote {out}")
+    if html is not None:
+        write_html(outcome.report, html)
+        typer.echo(f"Wrote {html}")
+    return EXIT_INTERRUPTED if outcome.counts.interrupted else 0
+
+
+def _chosen(settings: Settings, flags: Mapping[str, Any]) -> Dataset:
+    """Return the dataset or the log that the flags name."""
+    named = {name: flags[f"{name}_column"] for name in _COLUMNS}
+    named["time_unit"] = flags["time_unit"]
+    about_files = {name: flags[name] for name in ("path", "limit", "positive_at", "columns")}
+    if flags["dataset"] is not None:
+        path = about_files.pop("path")
+        return open_chosen(flags["dataset"], path, named=named, **about_files)
+    if flags["log"] is None:
+        raise ConfigError("--dataset: expected a dataset, a --log, or the --journal of a live run")
+    useless = [name for name, value in (about_files | named).items() if value]
+    if useless:
+        raise ConfigError(f"--log: has no use for flags about files, got {', '.join(useless)}")
+    return _whole_log(settings)
+
+
+def _part(dataset: Dataset, from_: str | None, until: str | None) -> Dataset:
+    from replay.spans import Span, time_of
+
+    if from_ is None and until is None:
+        return dataset
+    from_ms = None if from_ is None else time_of(from_, "--from")
+    return Span(dataset, from_ms, None if until is None else time_of(until, "--until"))
+
+
+def _whole_log(settings: Settings) -> Dataset:
+    from replay.log_dataset import LogDataset
+    from stream.open_log import open_log
+
+    url = settings.data.log_url
+    return LogDataset(url, settings.schema_declared, lambda: open_log(url, kafka=settings.kafka))
+
+
+def _command_line(context: typer.Context) -> str:
+    """Return the command with the flags that were given, as a shell takes it."""
+    words = ["headrace", "replay"]
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        values = context.params[option.name or ""]
+        for value in values if isinstance(values, list | tuple) else (values,):
+            words += [option.opts[0], str(value)]
+    return shlex.join(words)
 
 
 def _learn_again(settings: Settings, journal: Path, snapshot: str) -> int:

@@ -27,7 +27,8 @@ FLAGS = {
     "train": {*SHARED, "--until-end", "--on-gap"},
     "serve": {*SHARED, "--grpc"},
     "replay": {
-        *DATASET, *SHARED, "--out", "--seed", "--journal", "--snapshot",
+        *DATASET, *SHARED, "--out", "--html", "--from", "--until", "--seed", "--journal",
+        "--snapshot",
         "--user-column", "--item-column", "--time-column", "--time-unit", "--kind-column",
         "--value-column", "--label-column", "--impression-column", "--context-column",
     },
@@ -140,8 +141,16 @@ def places(folder: Path) -> dict[str, str]:
 
 COLUMNS = "--user-column who --item-column what --time-column when"
 MISTAKES = [
-    ("replay", "--dataset: expected a dataset, or --journal with that of a live run"),
-    ("replay --dataset abrupt --journal FOLDER", "--dataset: expected a dataset, or --journal"),
+    ("replay", "--dataset: expected a dataset, a --log, or the --journal of a live run"),
+    ("replay --dataset abrupt --journal FOLDER", "--dataset: expected no --journal and no --log"),
+    ("replay --dataset abrupt --from soon", "--from: expected a time such as 2022-05-01T12:00 "),
+    ("replay --dataset abrupt --from 9 --until 8", "--until: expected later than --from 9, got 8"),
+    ("replay --log sqlite:///./x.sqlite --limit 9", "--log: has no use for flags about files"),
+    ("compare FOLDER/a.json FOLDER/b.json", "FOLDER/a.json: no such file"),
+    ("compare CSV CSV", "CSV: not the report of a replay"),
+    ("compare CSV", "compare: expected two reports, or one with --variant and another --against"),
+    ("compare CSV CSV --metric acc", "compare.metric: no metric 'acc'; there are: auc, gauc"),
+    ("compare CSV CSV --margin auc", "--margin: expected METRIC=VALUE, e.g. auc=0.001, got 'auc'"),
     ("replay --dataset nope", "no dataset 'nope'; there are: kuairand-pure, movielens, "),
     ("replay --dataset movielens", "--path: where is movielens? A folder or file is needed"),
     ("replay --dataset movielens --path FOLDER/nowhere", "FOLDER/nowhere: no such folder"),

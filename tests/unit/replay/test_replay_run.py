@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.replay_run import print_report, run_replay
+from app.replay_run import ReplayWishes, print_report, run_replay
 from domain.errors import DatasetError
 from domain.events import Event, Feedback, Impression, ItemUpdate, ShownItem
 from domain.features import FeatureSchema, Head
@@ -27,7 +27,7 @@ from tests.loop_worlds import make_loop, tiny_scenario, tiny_settings, tiny_worl
 NOISE = Noise(duplicate_rate=0.1, late_rate=0.05, late_by_ms=600_000, disorder_ms=10_000)
 
 
-FEW_DRAWS = BootstrapConfig(num_draws=4)
+FEW_DRAWS = ReplayWishes(bootstrap=BootstrapConfig(num_draws=4))
 
 
 class Organic(SimulatedDataset):

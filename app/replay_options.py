@@ -1,0 +1,26 @@
+"""Flags that say which part of a stream is replayed, and where its report goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+OutOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Write the report as JSON, and records to compare.", metavar="FILE"
+    ),
+]
+HtmlOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--html", help="Write the report as a page to look at.", metavar="FILE"),
+]
+FromOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--from", help="Begin at this event time: ISO (UTC) or ms.", metavar="TIME"),
+]
+UntilOption: TypeAlias = Annotated[
+    str | None, typer.Option("--until", help="End before this event time.", metavar="TIME")
+]

@@ -1,0 +1,64 @@
+"""An event log as a dataset: what stands in it when the replay begins, partition by partition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from domain.event_log import EventLog, advance
+from domain.events import Event
+from domain.features import FeatureSchema
+from replay.dataset import JoinerHints
+from stream.bulk_decode import decode_records
+from stream.codec import BadEvent
+
+_READ = 5_000
+
+
+class LogDataset:
+    """A log's events in the order a trainer would read them; later ones are left alone.
+
+    Within a partition that is the order of the log. Records that are no events are passed over and
+    counted: a trainer sets them aside.
+    """
+
+    joiner_hints = JoinerHints()
+
+    def __init__(self, name: str, schema: FeatureSchema, open_log: Callable[[], EventLog]) -> None:
+        """Read a log.
+
+        Args:
+            name: what reports call it, its URL.
+            schema: the schema its events were declared with.
+            open_log: opens the log; each pass over the events opens it anew.
+        """
+        self.name = name
+        self.schema = schema
+        self._open_log = open_log
+        self.undecodable = 0
+        log = open_log()
+        begin, self._ends = log.beginning_positions(), log.end_positions()
+        log.close()
+        self.num_events_hint = sum(
+            max(end - begin.get(partition, 0), 0) for partition, end in self._ends.items()
+        )
+
+    def events(self) -> Iterator[Event]:
+        """Return all events that stood in the log when it was opened first."""
+        self.undecodable = 0
+        log = self._open_log()
+        try:
+            positions = log.beginning_positions()
+            while any(positions.get(name, 0) < end for name, end in self._ends.items()):
+                records = log.read(positions, max_records=_READ, timeout_s=0.0)
+                if not records:
+                    return
+                inside = [one for one in records if one.offset < self._ends.get(one.partition, 0)]
+                for entries in decode_records([one.value for one in inside]):
+                    for entry in entries:
+                        if isinstance(entry, BadEvent):
+                            self.undecodable += 1
+                        else:
+                            yield entry
+                positions = advance(positions, records)
+        finally:
+            log.close()

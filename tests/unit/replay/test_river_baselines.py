@@ -1,0 +1,84 @@
+"""River's learners as variants: what they see, when they learn, and that they do learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from river import linear_model, optim
+
+from domain.features import FeatureSchema
+from replay.river_baselines import FACTORISATION, LOGISTIC, RiverVariant
+from tests.unit.replay.measured_fakes import demand, example, measured
+
+BOTH = pytest.mark.parametrize("name", [LOGISTIC, FACTORISATION])
+
+
+def variant(name: str, seed: int = 1) -> RiverVariant:
+    return RiverVariant(name, FeatureSchema(), seed)
+
+
+def taught(name: str, seed: int = 1) -> RiverVariant:
+    """Item good is always clicked, item bad never."""
+    one = variant(name, seed)
+    for at in range(200):
+        one.on_demand(demand(f"p{at}", "good", "bad"))
+        one.on_examples([example(f"p{at}", 0, 1.0), example(f"p{at}", 1, 0.0)])
+        one.on_forget([f"p{at}"])
+    one.on_demand(demand("last", "good", "bad"))
+    return one
+
+
+@BOTH
+def test_it_learns_which_item_is_good(name: str) -> None:
+    answers = [measured(example("last", index, 1.0)) for index in (0, 1)]
+    good, bad = taught(name).probabilities(answers)[:, 0]
+    assert good > 0.6 > 0.4 > bad
+
+
+@BOTH
+def test_it_answers_with_what_it_knew_when_the_items_were_shown(name: str) -> None:
+    one = variant(name)
+    one.on_demand(demand("p", "good"))
+    before = one.probabilities([measured(example("p", 0, 1.0))]).tolist()
+    one.on_examples([example("p", 0, 1.0)] * 50)
+    assert one.probabilities([measured(example("p", 0, 1.0))]).tolist() == before
+    one.on_demand(demand("q", "good"))
+    assert one.probabilities([measured(example("q", 0, 1.0))])[0, 0] > before[0][0]
+
+
+@BOTH
+def test_it_learns_the_primary_head_only_and_nothing_it_was_not_shown(name: str) -> None:
+    one, untouched = variant(name), variant(name)
+    one.on_demand(demand("p", "good"))
+    one.on_examples([example("p", 0, math.nan, 1.0), example("never shown", 0, 1.0)])
+    untouched.on_demand(demand("p", "good"))
+    for each in (one, untouched):
+        each.on_demand(demand("q", "good"))
+    answer = [measured(example("q", 0, 1.0))]
+    assert one.probabilities(answer).tolist() == untouched.probabilities(answer).tolist()
+
+
+@BOTH
+def test_it_repeats_under_a_seed_and_forgets_what_is_done_with(name: str) -> None:
+    answer = [measured(example("last", 0, 1.0))]
+    one, again = taught(name, 5), taught(name, 5)
+    assert one.probabilities(answer).tolist() == again.probabilities(answer).tolist()
+    one.on_forget(["last", "unknown"])
+    with pytest.raises(KeyError):
+        one.probabilities(answer)
+
+
+def test_logistic_is_river_s_own_fed_with_the_same_inputs() -> None:
+    plain = linear_model.LogisticRegression(optimizer=optim.SGD(0.03), intercept_lr=0.003)
+    one, rng = variant(LOGISTIC), np.random.default_rng(0)
+    for at in range(60):
+        item, label = f"i{rng.integers(5)}", float(rng.random() < 0.5)
+        inputs = {"user=ann": 1, f"item={item}": 1}
+        one.on_demand(demand(f"p{at}", item))
+        expected = plain.predict_proba_one(inputs)[True]
+        answer = one.probabilities([measured(example(f"p{at}", 0, label))])
+        assert answer[0, 0] == pytest.approx(expected, abs=1e-12)
+        one.on_examples([example(f"p{at}", 0, label)])
+        plain.learn_one(inputs, bool(label))
