@@ -98,6 +98,12 @@ def live_headrace() -> LiveHeadrace:
         "batcher.max_examples=40",
         "batcher.linger_ms=60_000",
         "joiner.attribution_window_ms=360_000",
+        # Fields are looked at every 8 lists, in windows of 24; the first 48 are the reference.
+        "drift.fields.max_requests_per_s=1000",
+        "drift.fields.step_requests=8",
+        "drift.fields.window_steps=3",
+        "drift.fields.reference_steps=6",
+        "drift.fields.report_ms=60_000",
         f"metrics.trainer_port={trainer_port}",
         f"metrics.server_port={server_port}",
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from domain.events import Event, Impression, ItemUpdate
 from monitoring.dashboard.words import number
 from tests.browser import Browser, browser
 from tests.live_headrace import LiveHeadrace, live_headrace, world
@@ -81,6 +83,44 @@ def test_numbers_are_those_of_the_trainers_own_page(chromium: Browser) -> None:
 
     until(chromium, lambda: agrees(live), "both pages say the same")
     chromium.picture("live-quality")
+
+
+def with_category(category: str | None, time_ms: int) -> list[Event]:
+    """All items again, in one category; in their own when it is None."""
+    items = [event for event in world() if isinstance(event, ItemUpdate)]
+    return [
+        replace(
+            item,
+            event_id=f"{item.event_id}-{category}",
+            time_ms=time_ms,
+            features=item.features if category is None else {**item.features, "category": category},
+        )
+        for item in items
+    ]
+
+
+def test_a_broken_field_is_named_within_forty_lists_and_ends_with_the_break(
+    chromium: Browser,
+) -> None:
+    live = live_headrace()
+    chromium.follow("Drift")
+    rest = world()[len(world()) // 2 + 60 :]
+    lists = [number for number, event in enumerate(rest) if isinstance(event, Impression)]
+    broken, mended = rest[: lists[40]], rest[lists[40] :]
+
+    def live_signals() -> list[str]:
+        """Sizes of the live signals of the field; windows this small also give smaller ones."""
+        rows = chromium.tab.locator("tr", has_text="field/item.category rose")
+        return rows.filter(has_text="live").locator(".badge.large").all_inner_texts()
+
+    assert live_signals() == []
+    live.publish([*with_category("broken", broken[0].time_ms), *broken])
+    until(chromium, lambda: live_signals() == ["large"], "the signal is on the page")
+    chromium.picture("live-drift")
+
+    live.publish([*with_category(None, mended[0].time_ms), *mended])
+    until(chromium, lambda: live_signals() == [], "the signal has ended")
+    assert chromium.complaints == []
 
 
 def test_snapshots_on_the_page_are_those_on_the_disk(chromium: Browser) -> None:
