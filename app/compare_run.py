@@ -43,7 +43,7 @@ def load_run(path: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError):
         raise DatasetError(f"{path}: not the report of a replay") from None
     if report.get("partial"):
-        raise DatasetError(f"{path}: a partial report of {dataset}; let it finish with --resume")
+        raise DatasetError(f"{path}: a partial report of {dataset}: replay it to its end")
     return Run(path.name, report, load_records(records_path(path)))
 
 
