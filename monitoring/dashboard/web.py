@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,7 +86,7 @@ def draw(records: Records, view: View) -> Component:
         return panel("No such page", empty(f"There is nothing at {view.path}."))
     try:
         return page.build(Look(records, view.span_ms), view)
-    except (HeadraceError, OSError) as error:
+    except (HeadraceError, OSError, sqlite3.Error) as error:
         logger.warning("page not drawn", extra={"path": view.path, "error": str(error)})
         return problem(str(error))
 
@@ -212,10 +213,11 @@ def _care_for_snapshots(app: Dash, records: Records) -> None:
 
 def change_served(records: Records, wanted: str, served: str | None) -> str:
     """Make a snapshot the served one, unless another is served than when it was asked for."""
-    now = next((row.snapshot_id for row in records.snapshots.rows() if row.is_current), None)
-    if now != served:
-        return f"Nothing was changed: meanwhile {now} was published. Look again, then choose."
     try:
+        rows = records.snapshots.rows()
+        now = next((row.snapshot_id for row in rows if row.is_current), None)
+        if now != served:
+            return f"Nothing was changed: meanwhile {now} was published. Look again, then choose."
         records.snapshots.promote(wanted)
     except (SnapshotError, OSError) as error:
         return f"Nothing was changed: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,12 @@ def test_page_over_damaged_records_names_the_file(path: str, name: str, tmp_path
     found = parts(records_in(tmp_path), path)
     assert found[0]["props"]["className"] == "problem"
     assert name in words(found)
+
+
+def test_page_over_records_of_another_form_says_so(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "drift.sqlite") as other:
+        other.execute("CREATE TABLE signals (other)")
+    assert parts(records_in(tmp_path), "/drift")[0]["props"]["className"] == "problem"
 
 
 def test_an_unknown_address_is_no_page(records: Records) -> None:
