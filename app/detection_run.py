@@ -148,7 +148,7 @@ class _Run:
             items = lists.items_LN[row]
             new = float(1.0 - self._seen_items[items].mean())
             self._observe(ITEM_NOVELTY, new, len(items), time_ms)
-            self._observe(USER_NOVELTY, float(not self._seen_users[user]), 1, time_ms)
+            self._observe(USER_NOVELTY, float(not self._seen_users[user]), len(items), time_ms)
             self._seen_items[items] = self._seen_users[user] = True
             request = RankingRequest(
                 user=UserView(
@@ -297,7 +297,7 @@ def judge(watched: Watched, signals: Sequence[DriftSignal]) -> Found:
     begins = [scenario.share_ms(truth.at) for truth in scenario.truth]
     delays: list[int | None] = []
     for truth, begin, end in zip(
-        scenario.truth, begins, [*begins[1:], scenario.end_ms * 2], strict=True
+        scenario.truth, begins, [*begins, scenario.end_ms * 2][1:], strict=True
     ):
         times = [
             signal.time_ms
@@ -321,10 +321,9 @@ def table(runs: Sequence[Watched]) -> dict[str, Any]:
         still = _StillEvents()
         moved: dict[str, list[int | None]] = defaultdict(list)
         for run in runs:
-            of_all = run.signals[ALL]
-            signals = run.signals.get(name) or [one for one in of_all if one.detector == name]
-            if name in run.signals:
-                signals = [one for one in run.signals[name] if name == ALL or one.detector == name]
+            signals = run.signals.get(name)
+            if signals is None:  # detectors of fields do not run alone
+                signals = [one for one in run.signals[ALL] if one.detector == name]
             found = judge(run, signals)
             if run.scenario.truth:
                 moved[run.scenario.id] += found.delays
@@ -394,14 +393,19 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
     parser.add_argument("--scenario-seeds", type=int, default=2, help="seeds of each other one")
     parser.add_argument("--json", type=Path, help="write the table there, too")
     given = parser.parse_args(arguments)
-    logging.disable(logging.WARNING)
     configs = monitors_of(Settings().drift)
     runs: list[Watched] = []
     todo = list(jobs(given.seeds, given.scenario_seeds))
-    for number, scenario in enumerate(todo, start=1):
-        runs.append(watch(scenario, configs))
-        found = len(runs[-1].signals[ALL])
-        sys.stderr.write(f"{number}/{len(todo)} {scenario.id} {scenario.seed}: {found} signals\n")
+    book = logging.getLogger("monitoring.signal_book")
+    level = book.level
+    book.setLevel(logging.ERROR)  # signals are counted here, not announced
+    try:
+        for number, scenario in enumerate(todo, start=1):
+            runs.append(watch(scenario, configs))
+            told = ", ".join(sorted({one.stream for one in runs[-1].signals[ALL]})) or "nothing"
+            sys.stderr.write(f"{number}/{len(todo)} {scenario.id} {scenario.seed}: {told}\n")
+    finally:
+        book.setLevel(level)
     result = table(runs)
     if given.json:
         given.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -32,14 +32,18 @@ class WatchedStream:
 
     Attributes:
         alarm_on: "rise" for streams whose fall is good news, such as a loss.
+        least_change: share of the level before by which it must move to be worth a signal.
     """
 
     name: str
     kind: DriftKind
     alarm_on: Literal["both", "rise", "fall"] = "both"
+    least_change: float = 0.0
 
     def alarms(self, before: float, after: float) -> bool:
         """Return whether a change from `before` to `after` is worth a signal."""
+        if abs(after - before) < self.least_change * abs(before):
+            return False
         return self.alarm_on == "both" or (after > before) == (self.alarm_on == "rise")
 
 
@@ -201,7 +205,8 @@ class StreamDetector:
         if index + 1 == self._warm_up:
             self._take_reference()
             self._test.show_all(self._standardised(self._value_M[:index]))
-        return self._test.show(float(self._standardised(self._value_M[index : index + 1])[0]))
+        off = (float(self._value_M[index]) - self._centre) / self._scale
+        return self._test.show(min(max(off, -_CLIP), _CLIP))
 
     def _take_reference(self) -> None:
         reference_M = self._value_M[: self._warm_up]
@@ -273,14 +278,12 @@ class _Adwin:
         self._bank = AdwinBank(1, AdwinRule(delta=delta, clock=1))
 
     def show(self, value: float) -> bool:
-        return bool(self._bank.update(self._in_range(np.array([value])))[0])
+        cut = min(max(value, -self._CUT), self._CUT)
+        return self._bank.show(0, (cut + self._CUT) / (2.0 * self._CUT))
 
     def show_all(self, value_M: NDArray[np.float64]) -> None:
-        self._bank.run(0, self._in_range(value_M))
-
-    def _in_range(self, value_M: NDArray[np.float64]) -> NDArray[np.float64]:
         cut = self._CUT
-        return (np.clip(value_M, -cut, cut) + cut) / (2.0 * cut)
+        self._bank.run(0, (np.clip(value_M, -cut, cut) + cut) / (2.0 * cut))
 
 
 class _PageHinkley:
@@ -290,7 +293,7 @@ class _PageHinkley:
         self._bank = PageHinkleyBank(1, rule)
 
     def show(self, value: float) -> bool:
-        return bool(self._bank.update(np.array([value]))[0])
+        return self._bank.show(0, value)
 
     def show_all(self, value_M: NDArray[np.float64]) -> None:
         self._bank.run(0, value_M)

@@ -114,6 +114,19 @@ class AdwinBank:
         )
         return np.flatnonzero(alarm_N)
 
+    def show(self, stream: int, value: float) -> bool:
+        """Show one value to one stream; return whether it raised an alarm."""
+        return bool(
+            _show_adwin(
+                value,
+                self._rule,
+                self._bucket_SRM2[stream],
+                self._filled_SR[stream],
+                self._sum_S3[stream],
+                self._count_S3[stream],
+            )
+        )
+
     def update(self, value_S: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Show one value to every stream, NaN for none; return which raised an alarm, bool (S,)."""
         alarm_S = np.zeros(len(value_S), np.bool_)
@@ -168,6 +181,10 @@ class PageHinkleyBank:
             np.ascontiguousarray(value_N, np.float64), self._rule, self._sum_S7[stream], alarm_N
         )
         return np.flatnonzero(alarm_N)
+
+    def show(self, stream: int, value: float) -> bool:
+        """Show one value to one stream; return whether it raised an alarm."""
+        return bool(_show_page_hinkley(value, self._rule, self._sum_S7[stream]))
 
     def update(self, value_S: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Show one value to every stream, NaN for none; return which raised an alarm, bool (S,)."""

@@ -146,7 +146,7 @@ class FieldWatch:
         """
         if not self._fields or not self._gap_ms or event_time_ms < self._next_ms:
             return None
-        self._next_ms = max(self._next_ms + self._gap_ms, event_time_ms)
+        self._next_ms = max(self._next_ms, event_time_ms) + self._gap_ms
         if not self._requests:
             self._started_ms = event_time_ms
         self._ended_ms = event_time_ms

@@ -19,6 +19,8 @@ from monitoring.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 _HALF_WAY_BACK = 0.5
+_STILL_THERE = 0.75
+"""A stream that has lost a quarter of its change and changes again has begun something new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,8 @@ class SignalBook:
     """Gives signals, lets them grow, and ends them; each step is counted, logged and passed on.
 
     A stream has at most one live signal. What a detector says of it meanwhile makes the signal
-    grow, or ends it when it leads back to where the stream came from.
+    grow, ends it when it leads back to where the stream came from, or gives way to a new one when
+    the stream had come back part of the way.
     """
 
     def __init__(self, rules: BookRules, metrics: Metrics, sinks: Sequence[DriftSink] = ()) -> None:
@@ -42,7 +45,7 @@ class SignalBook:
         self._metrics = metrics.monitoring
         self._sinks = tuple(sinks)
         self._live: dict[str, DriftSignal] = {}
-        self._last_ms: dict[str, tuple[int, int]] = {}  # by stream: last given, last ended
+        self._last_ms: dict[str, tuple[int, int]] = {}  # by stream: last given or grown, last ended
         self._metrics.drift_live_signals.set(0)
 
     def live(self) -> list[DriftSignal]:
@@ -61,13 +64,14 @@ class SignalBook:
         faster one.
         """
         live = self._live.get(signal.stream)
-        if live is not None:
-            self._change(live, signal)
+        if live is not None and not self._is_over(live, signal):
+            self._grow(live, signal)
             return False
-        given_ms, ended_ms = self._last_ms.get(signal.stream, (None, None))
+        given_ms, ended_ms = self._last_ms.get(signal.stream, (None, 0))
         if given_ms is not None and (
             signal.time_ms - given_ms < self._rules.refractory_ms
-            or signal.since_ms <= max(given_ms, ended_ms or 0)
+            or signal.since_ms <= given_ms
+            or signal.since_ms < ended_ms
         ):
             return False
         self._last_ms[signal.stream] = (signal.time_ms, 0)
@@ -83,7 +87,7 @@ class SignalBook:
     def end(self, stream: str, time_ms: int) -> None:
         """Say that a stream has recovered, or that its new level is normal by now."""
         signal = replace(self._live.pop(stream), ended_ms=time_ms)
-        self._last_ms[stream] = (signal.time_ms, time_ms)
+        self._last_ms[stream] = (self._last_ms[stream][0], time_ms)
         self._metrics.drift_ended.labels(stream=stream).inc()
         logger.info("drift signal ended: %s", signal.describe(), extra=signal_to_plain(signal))
         self._show(stream)
@@ -110,15 +114,30 @@ class SignalBook:
         for stream in shown | set(self._live):
             self._show(stream)
 
-    def _change(self, live: DriftSignal, said: DriftSignal) -> None:
-        """Let a live signal end or grow by what a detector says of its stream now."""
+    def _is_over(self, live: DriftSignal, said: DriftSignal) -> bool:
+        """End a live signal when its stream leads back, or came back a good part and moves anew.
+
+        Returns:
+            Whether what is said now is a change of its own.
+        """
+        moved = live.after - live.before
+        if (said.after - live.before) * moved < _HALF_WAY_BACK * moved * moved:
+            self.end(live.stream, said.time_ms)
+            return False
+        came_back = (said.before - live.before) * moved < _STILL_THERE * moved * moved
+        began_later = said.since_ms > self._last_ms[live.stream][0]
+        if began_later and came_back and (said.after - said.before) * moved > 0.0:
+            self.end(live.stream, said.since_ms)
+            return True
+        return False
+
+    def _grow(self, live: DriftSignal, said: DriftSignal) -> None:
         moved = live.after - live.before
         now = said.after - live.before
-        if now * moved < _HALF_WAY_BACK * moved * moved:
-            self.end(live.stream, said.time_ms)
-        elif abs(now) > abs(moved):
+        if live.stream in self._live and abs(now) > abs(moved):
             grown = replace(live, after=said.after, deviations=live.deviations * now / moved)
             self._live[live.stream] = grown
+            self._last_ms[live.stream] = (said.time_ms, 0)
             self._show(live.stream)
             self._tell(grown)
 

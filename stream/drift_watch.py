@@ -32,6 +32,10 @@ from stream.watermark import Watermark
 
 VARIANTS = ("online", "online+memory")
 _REMEMBERED_IDS = 1_000_000
+_LISTS_AT_ONCE = 16
+"""Lists whose numbers are added up before streams hear of them; points are made of more."""
+_LISTS, _ITEMS, _NEW_ITEMS, _NEW_USERS, _BEHIND = range(5)
+_SHOWN_SUMS = 5
 _AUC_EXAMPLES = 1_024
 """Examples behind one AUC: with a click rate of .2 its standard error is about .02."""
 
@@ -57,6 +61,7 @@ class DriftWatch:
         self._items, self._users = ItemNovelty(_REMEMBERED_IDS), ItemNovelty(_REMEMBERED_IDS)
         self._time = Watermark()
         self._auc = _AucWindow(len(self._heads))
+        self._shown = [0.0] * _SHOWN_SUMS
 
     def live(self) -> list[DriftSignal]:
         """Return the live signals, oldest first."""
@@ -66,14 +71,27 @@ class DriftWatch:
         """Watch what is shown to whom, and how late that arrives."""
         request = demand.request
         now_ms = self._believed(request.time_ms)
-        behind_s = max(now_ms - request.time_ms, 0) / 1_000
-        observe, count = self._monitor.observe, len(request.item_ids)
-        observe(ITEM_NOVELTY, self._items.update(request.item_ids), count, now_ms)
-        observe(USER_NOVELTY, self._users.update((request.user.user_id,)), 1, now_ms)
-        observe(LATENESS, math.log1p(behind_s), 1, now_ms)
+        shown = self._shown
+        shown[_LISTS] += 1.0
+        shown[_ITEMS] += len(request.item_ids)
+        shown[_NEW_ITEMS] += self._items.update(request.item_ids) * len(request.item_ids)
+        shown[_NEW_USERS] += self._users.update((request.user.user_id,)) * len(request.item_ids)
+        if request.time_ms < now_ms:
+            behind = math.log1p((now_ms - request.time_ms) / 1_000)
+            shown[_BEHIND] += behind * len(request.item_ids)
+        if shown[_LISTS] >= _LISTS_AT_ONCE:
+            self._observe_shown(now_ms)
         state = self._fields.observe(request, now_ms)
         if state is not None:
             self._field_drift.take(state)
+
+    def _observe_shown(self, now_ms: int) -> None:
+        observe, shown = self._monitor.observe, self._shown
+        items = max(int(shown[_ITEMS]), 1)
+        observe(ITEM_NOVELTY, shown[_NEW_ITEMS] / items, items, now_ms)
+        observe(USER_NOVELTY, shown[_NEW_USERS] / items, items, now_ms)
+        observe(LATENESS, shown[_BEHIND] / items, items, now_ms)
+        self._shown = [0.0] * _SHOWN_SUMS
 
     def on_examples(self, examples: Sequence[JoinedExample]) -> None:
         """Do nothing: labels are watched when they are settled."""
@@ -119,6 +137,7 @@ class DriftWatch:
             "users": self._users.save(),
             "time": self._time.save(),
             "auc": self._auc.save(),
+            "shown": list(self._shown),
         }
 
     def load(self, state: State) -> None:
@@ -130,6 +149,7 @@ class DriftWatch:
         self._users.load(state["users"])
         self._time.load(state["time"])
         self._auc.load(state["auc"])
+        self._shown = list(state["shown"])
 
     def _believed(self, time_ms: int) -> int:
         self._time.observe(time_ms)

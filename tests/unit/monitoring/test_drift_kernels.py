@@ -86,6 +86,9 @@ def test_many_streams_at_once_are_each_as_if_alone(make: Any) -> None:
     alarm_NS = np.stack([together.update(row_S) for row_S in value_NS])
     for s in range(2):
         assert np.flatnonzero(alarm_NS[:, s]).tolist() == make(1).run(0, value_NS[:, s]).tolist()
+        single = make(2)
+        shown = [single.show(1, value) for value in value_NS[:, s].tolist()]
+        assert shown == alarm_NS[:, s].tolist()
     assert alarm_NS.sum(axis=0)[:2].all()
     assert not alarm_NS[:, 2].any()
 

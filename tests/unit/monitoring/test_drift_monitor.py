@@ -103,6 +103,18 @@ def test_live_signal_grows_when_its_stream_moves_on() -> None:
     assert shown == {"small": 1.0, "medium": 2.0, "large": 3.0}[grown.severity]
 
 
+def test_change_after_a_part_of_the_way_back_is_a_signal_of_its_own() -> None:
+    rise = WatchedStream(name="loss", kind="concept", alarm_on="rise")
+    sink = ListSink()
+    monitor = DriftMonitor([rise], replace(CONFIG, refractory_ms=0), Metrics(), [sink])
+    for level, start_s in ((0.5, 0), (2.5, 100), (1.5, 200), (3.0, 300)):
+        feed(monitor, level, 100, start_s * SECOND, "loss")
+    first, second = sink.signals
+    assert (first.since_ms, first.ended_ms) == (100 * SECOND, 300 * SECOND)
+    assert (second.since_ms, second.ended_ms) == (300 * SECOND, None)
+    assert second.before == pytest.approx(1.5, abs=0.1)
+
+
 def test_second_change_is_a_signal_only_after_the_refractory_period() -> None:
     def changes(refractory_ms: int) -> int:
         sink = ListSink()
