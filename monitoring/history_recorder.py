@@ -15,7 +15,7 @@ from monitoring.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_THIN_EVERY_MS = 60_000
+_THIN_EVERY_MS = 300_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
