@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from app.replay_run import ReplayWishes, print_report, run_replay
 from domain.errors import DatasetError
 from domain.events import Event, Feedback, Impression, ItemUpdate, ShownItem
+from domain.examples import LearnReport, PositiveAction
 from domain.features import FeatureSchema, Head
+from domain.requests import Candidates, History, RetrievalRequest, UserView
 from replay.intervals import BootstrapConfig
 from replay.prequential import Prequential
+from replay.report_html import page
+from replay.retrieval_baselines import RetrievalBaselines
 from replay.run import count_demands, replay_events
 from replay.scenarios import Noise
+from replay.side_by_side import SideBySide
 from replay.simulator import SimulatedDataset
 from replay.variants import FrozenVariant, OnlineVariant
 from stream.observer import Demand
@@ -220,3 +226,83 @@ def test_dataset_that_asks_for_no_score_is_refused() -> None:
 
     with pytest.raises(DatasetError, match=r"^tiny: nothing in it asks for a score"):
         _report(Silent(tiny_scenario(10)))
+
+
+# Streams that are not what one hopes for
+
+
+def _changed(change: Callable[[Event], Event | None], num_lists: int = 30) -> dict[str, Any]:
+    class Changed(SimulatedDataset):
+        def events(self) -> Iterator[Event]:
+            changed = (change(event) for event in super().events())
+            return (event for event in changed if event is not None)
+
+    report = _report(Changed(tiny_scenario(num_lists)))
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    before, *_, data = page(report).split("<script>")
+    assert "NaN" not in before + data
+    return report
+
+
+def test_stream_without_feedback_says_that_there_is_one_class_only() -> None:
+    report = _changed(lambda event: None if isinstance(event, Feedback) else event)
+    auc = report["heads"]["click"]["second_half"]["variants"]["online"]["auc"]
+    assert auc["reason"] == "all 75 labels are 0: nothing to tell apart"
+    assert report["words"][0] == (
+        "Ranking: nothing to compare with, no baseline has an AUC in the second half."
+    )
+    assert report["retrievers"]["online"]["mrr"]["value"] is None
+    assert report["recommended_lists"]["online"]["coverage"] is None
+
+
+def test_stream_of_a_single_user_has_numbers_but_no_intervals() -> None:
+    def alone(event: Event) -> Event:
+        return event if isinstance(event, ItemUpdate) else replace(event, user_id="ann")
+
+    report = _changed(alone)
+    auc = report["heads"]["click"]["second_half"]["variants"]["online"]["auc"]
+    assert auc["value"] is not None
+    assert auc["reason"] == "no interval: fewer than two users to draw from"
+    assert "too little was measured" in report["words"][0]
+
+
+def test_times_out_of_order_are_counted_as_late_and_measured() -> None:
+    def turned(event: Event) -> Event:
+        late = isinstance(event, Impression) and event.event_id.endswith("7")
+        return replace(event, time_ms=event.time_ms - 7_200_000) if late else event
+
+    report = _changed(turned)
+    assert report["late"] > 0
+    assert report["heads"]["click"]["all"]["examples"] > 100
+
+
+def test_lists_are_described_by_what_they_are_made_of() -> None:
+    class Fixed:
+        """Ranks everything first and recommends a and new."""
+
+        def observe_item(self, update: ItemUpdate) -> None: ...
+
+        def target_ranks(self, batch: Sequence[PositiveAction]) -> Any:
+            return np.ones(len(batch), np.int64)
+
+        def retrieve(self, request: RetrievalRequest) -> Candidates:
+            return Candidates(("a", "new"), np.zeros(2, np.float32))
+
+        def learn(self, batch: Sequence[PositiveAction]) -> LearnReport:
+            return LearnReport(0.0, len(batch))
+
+    watched = SideBySide(Fixed(), RetrievalBaselines(), lambda: True)  # type: ignore[arg-type]
+    past = History(("z",), np.zeros(1, np.int64), np.ones(1, np.int64))
+    before = [PositiveAction(UserView(user_id="ann"), item, 1) for item in ("a", "a", "a")]
+    watched.learn(before)
+    asked = PositiveAction(UserView(user_id="bob", history=past), "a", 2)
+    assert watched.target_ranks([asked]).tolist() == [1]
+    assert watched.ranks()["popular"].tolist() == [1]
+    found = watched.lists(catalog=4)["online"]
+    # Of four actions, counting one to come, `a` is all four and `new` would be one.
+    assert found == {
+        "lists": 1,
+        "coverage": 0.5,
+        "novelty_bits": (0.0 + 2.0) / 2,
+        "popularity_share": 0.5,
+    }
