@@ -17,6 +17,8 @@ from domain.errors import ConfigError, DatasetError
 from replay.compare import TITLES, CompareConfig, Difference, compare, verdict_line
 from replay.records import ReplayRecords, load_records, records_path
 
+_TABLE_WIDTH = 140
+
 SAME_OR_BETTER, WORSE, CANNOT_COMPARE = 0, 1, 2
 
 
@@ -98,9 +100,9 @@ def _print_table(
     names: tuple[str, str], differences: Sequence[Difference], console: Console
 ) -> None:
     table = Table(box=box.MARKDOWN)
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for name in (*names, "change [95 % interval]", "matters from", "verdict"):
-        table.add_column(name, justify="left" if name == "verdict" else "right")
+        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
     for one in differences:
         table.add_row(
             TITLES[one.metric],
@@ -110,7 +112,8 @@ def _print_table(
             f"{one.margin:g}",
             one.verdict,
         )
-    console.print(table)
+    # Wider than a narrow terminal if need be: a Markdown row that is broken is none.
+    console.print(table, width=max(console.width, _TABLE_WIDTH), soft_wrap=True)
     for one in differences:
         if one.reason:
             console.print(f"{TITLES[one.metric]}: {one.reason}", soft_wrap=True)
