@@ -17,7 +17,8 @@ from domain.errors import ConfigError, DatasetError
 from replay.compare import TITLES, CompareConfig, Difference, compare, verdict_line
 from replay.records import ReplayRecords, load_records, records_path
 
-_TABLE_WIDTH = 140
+TABLE_WIDTH = 140
+"""Wider than a narrow terminal if need be: a Markdown row that is broken is none."""
 
 SAME_OR_BETTER, WORSE, CANNOT_COMPARE = 0, 1, 2
 
@@ -112,8 +113,7 @@ def _print_table(
             f"{one.margin:g}",
             one.verdict,
         )
-    # Wider than a narrow terminal if need be: a Markdown row that is broken is none.
-    console.print(table, width=max(console.width, _TABLE_WIDTH), soft_wrap=True)
+    console.print(table)
     for one in differences:
         if one.reason:
             console.print(f"{TITLES[one.metric]}: {one.reason}", soft_wrap=True)

@@ -55,7 +55,7 @@ def compare(
     """
     from rich.console import Console
 
-    from app.compare_run import run_compare
+    from app.compare_run import TABLE_WIDTH, run_compare
     from replay.compare import DEFAULT_METRICS, CompareConfig
 
     config = CompareConfig(
@@ -65,7 +65,7 @@ def compare(
         metrics=tuple(metric or DEFAULT_METRICS),
         margins=dict(_margin(text) for text in margin or ()),
     )
-    raise typer.Exit(run_compare(reports, config, Console(highlight=False)))
+    raise typer.Exit(run_compare(reports, config, Console(highlight=False, width=TABLE_WIDTH)))
 
 
 def _margin(text: str) -> tuple[str, float]:
