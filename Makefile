@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # faiss-gpu where an NVIDIA driver answers, faiss-cpu everywhere else; choose by hand with FAISS=cpu|gpu
 FAISS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: help install demo test tools check bench kafka faults soak format protos clean
+.PHONY: help install demo test tools check bench detection-table kafka faults soak format protos clean
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -34,6 +34,9 @@ check: install ## ruff, ruff format and mypy strict
 
 bench: install ## every benchmark, on its small size
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
+
+detection-table: install ## which drift detector finds what, how soon, and how often it is wrong
+	$(BIN)/python -m app.detection_run
 
 kafka: install ## a real Kafka on 127.0.0.1:9092, or NODES=3 on free ports (Java 17, Maven), until Ctrl-C
 	$(BIN)/python deploy/kafka/broker.py --nodes $(or $(NODES),1) $(if $(PORT),--port $(PORT))

@@ -163,7 +163,7 @@ class PageHinkleyBank:
 
     >>> bank = PageHinkleyBank(1, PageHinkleyRule(threshold=10.0))
     >>> bank.run(0, np.repeat([0.0, 1.0], 50)).tolist()
-    [60]
+    [61]
     """
 
     def __init__(self, num_streams: int, rule: PageHinkleyRule) -> None:
