@@ -253,9 +253,9 @@ def test_new_values_are_a_signal_of_their_own() -> None:
     rng = np.random.default_rng(9)
     for number in range(300):
         new = request(rng, tags=(f"new{number}", f"newer{number}"))
-        state = watch.observe(new, 1_000_000 + 100 * (1_200 + number))
-        if state is not None:
-            drift.take(state)
+        after = watch.observe(new, 1_000_000 + 100 * (1_200 + number))
+        if after is not None:
+            drift.take(after)
     assert "unseen/item.tags" in [signal.stream for signal in sink.signals]
 
 
