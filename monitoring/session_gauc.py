@@ -22,7 +22,8 @@ class SessionGaucConfig:
     Attributes:
         close_after_ms: a session is finished when none of its labels was settled for this long in
             event time; at least session gap plus attribution window, or sessions are torn apart.
-        max_open_examples: examples of open sessions kept at once.
+        max_open_examples: examples of open sessions kept at once; beyond it the sessions that were
+            silent longest are finished early, until a quarter of it is free.
     """
 
     close_after_ms: int = 2 * 60 * 60 * 1000
@@ -139,11 +140,16 @@ class SessionGauc:
         np.maximum.at(last_ms_G, group_M, rows.time_M)
         over_G = last_ms_G < self._newest_ms - self._config.close_after_ms
 
-        # Of the others keep the freshest that fit; a session is kept or finished as a whole.
+        # Of the others keep the freshest that fit; a session is kept or finished as a whole. Once
+        # the limit is passed, room is made for many: a sweep at every update would cost the more
+        # the higher the limit is.
         size_G = np.where(over_G, 0, np.bincount(group_M))
+        room = self._config.max_open_examples
+        if size_G.sum() > room:
+            room -= room // 4
         freshest_G = np.argsort(-last_ms_G, kind="stable")
         fits_G = np.empty(len(size_G), bool)
-        fits_G[freshest_G] = np.cumsum(size_G[freshest_G]) <= self._config.max_open_examples
+        fits_G[freshest_G] = np.cumsum(size_G[freshest_G]) <= room
         self.finished_early += int((~over_G & ~fits_G).sum())
 
         open_M = (~over_G & fits_G)[group_M]

@@ -43,12 +43,31 @@ def test_finished_sessions_leave_memory_and_stay_in_the_value() -> None:
 
 
 def test_oldest_sessions_are_finished_early_and_counted_when_too_many_are_open() -> None:
-    gauc = SessionGauc(1, SessionGaucConfig(max_open_examples=4))
-    for session in range(3):
+    gauc = SessionGauc(1, SessionGaucConfig(max_open_examples=8))
+    for session in range(5):
         update(gauc, [1, 0], [0.9, 0.1], session, ms=session)
-    assert gauc.num_open == 4
-    assert gauc.finished_early == 1
-    assert gauc.get(0) == (1.0, 6)
+    assert gauc.num_open == 6  # a quarter is free again
+    assert gauc.finished_early == 2
+    assert gauc.get(0) == (1.0, 10)
+
+
+def test_sweeps_stay_rare_when_more_sessions_are_open_than_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweeps: list[int] = []
+    sweep = SessionGauc._finish_sessions
+
+    def counted(gauc: SessionGauc) -> None:
+        sweeps.append(gauc.num_open)
+        sweep(gauc)
+
+    monkeypatch.setattr(SessionGauc, "_finish_sessions", counted)
+    gauc = SessionGauc(1, SessionGaucConfig(max_open_examples=400))
+    for session in range(2_000):
+        update(gauc, [1, 0], [0.9, 0.1], session, ms=session)
+    # 4,000 examples, and each sweep makes room for at least 100.
+    assert 0 < len(sweeps) <= 40
+    assert max(sweeps) <= 402
 
 
 def test_session_torn_apart_by_the_limit_counts_as_two() -> None:
