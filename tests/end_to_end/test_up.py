@@ -137,7 +137,7 @@ def _damaged_data(data_dir: Path) -> str:
     data_dir.mkdir(parents=True)
     schema = SimulatedDataset(tiny_scenario()).schema
     workshop = Workshop(data_dir, schema, tiny_settings())
-    workshop.trainer()
+    workshop.run_to_end()
     (snapshot_id,) = workshop.store().ids()
     workshop.close()
     path = max((data_dir / "snapshots" / snapshot_id).iterdir(), key=lambda one: one.stat().st_size)

@@ -27,6 +27,9 @@ _LIFE_S = 120.0
 _PATIENCE_S = 8.0
 """How long a trainer on a live log may take to reach the point at which it is to die; for four
 seconds of it the broker may be away."""
+_FILLED_PATIENCE_S = 2.5
+"""The same on a log that was filled before: to its end would take a trainer a few times as long, and
+nobody is left to be killed then."""
 _LOADING_SHARE = 0.2
 """Share of the random kills that come while the process still loads; the others come later."""
 _LOADING_S = 0.6
@@ -188,9 +191,9 @@ class _Run:
         life = self._start(point, until_end=until_end, in_full=in_full)
         if point == RANDOM:
             self._kill_at_random(life)
-        elif not until_end:
+        else:
             life.wait_for_a_word(_START_S)
-            if life.wait(_PATIENCE_S) is None:
+            if life.wait(_FILLED_PATIENCE_S if until_end else _PATIENCE_S) is None:
                 self.result.unused.append(point)
                 point = RANDOM
                 life.kill()
