@@ -28,8 +28,8 @@ _PATIENCE_S = 8.0
 """How long a trainer on a live log may take to reach the point at which it is to die; for four
 seconds of it the broker may be away."""
 _FILLED_PATIENCE_S = 2.5
-"""The same on a log that was filled before: to its end would take a trainer a few times as long, and
-nobody is left to be killed then."""
+"""The same on a log that was filled before: to its end would take a trainer a few times as long,
+and nobody is left to be killed then."""
 _LOADING_SHARE = 0.2
 """Share of the random kills that come while the process still loads; the others come later."""
 _LOADING_S = 0.6
