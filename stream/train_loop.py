@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from domain.errors import ConfigError
+from domain.errors import ConfigError, SnapshotError
 from domain.events import Event, Feedback, Impression, ItemUpdate, UserUpdate
 from domain.examples import JoinedExample, LearnReport
 from domain.features import FeatureSchema
@@ -246,17 +246,32 @@ class TrainLoop:
             "sessions": parts.sessions.save(),
             "feature_store": parts.feature_store.save(),
             "batcher": parts.batcher.save(),
-            "observers": {str(i): one.save() for i, one in enumerate(parts.observers)},
+            "observers": {name: one.save() for name, one in self._observers()},
         }
 
     def load(self, state: State) -> None:
-        """Become what `save` described; the learners are loaded apart."""
+        """Become what `save` described; the learners are loaded apart.
+
+        Raises:
+            SnapshotError: others watched the loop then; nothing was loaded.
+        """
         parts = self._parts
+        names, found = [name for name, _ in self._observers()], [*state["observers"]]
+        if sorted(names) != sorted(found):
+            raise SnapshotError(
+                f"snapshot: expected the states of observers {', '.join(names) or 'none'}, got "
+                f"{', '.join(found) or 'none'}: it was made by another version or with other "
+                "settings; use another data.dir"
+            )
         self.counts = LoopCounts(**state["counts"])
         self._pending.load(state["pending"])
         self._positives.load(state["positives"])
         self._settlement.load(state["settlement"])
         for name in ("deduplicator", "watermark", "joiner", "sessions", "feature_store", "batcher"):
             getattr(parts, name).load(state[name])
-        for index, observer in enumerate(parts.observers):
-            observer.load(state["observers"][str(index)])
+        for name, observer in self._observers():
+            observer.load(state["observers"][name])
+
+    def _observers(self) -> list[tuple[str, LoopObserver]]:
+        observers = self._parts.observers
+        return [(f"{index}-{type(one).__name__}", one) for index, one in enumerate(observers)]

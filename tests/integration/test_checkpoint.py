@@ -203,3 +203,10 @@ def test_loop_comes_back_from_the_disk_and_goes_on_to_the_same_bits(
 def test_config_names_the_key_when_not_positive() -> None:
     with pytest.raises(ConfigError, match=r"^checkpoint\.every_s must be positive, got 0"):
         CheckpointConfig(every_s=0)
+
+
+def test_snapshot_that_others_watched_is_refused_in_one_line() -> None:
+    schema, _ = tiny_world(1)
+    watched = make_loop(schema, observers=[live_quality(schema, tiny_settings())])
+    with pytest.raises(SnapshotError, match="observers none, got 0-LiveQuality: it was made by"):
+        restore(make_loop(schema), states_of(watched))
