@@ -222,8 +222,8 @@ class JournalMetrics:
     """The step journal on the disk."""
 
     def __init__(self, make: _Maker) -> None:
-        self.size_bytes = make.gauge("journal_size_bytes", "Size of all segments kept.")
-        self.segments = make.gauge("journal_segments", "Segments kept.")
+        self.size_bytes = make.gauge("stream_journal_size_bytes", "Size of all segments kept.")
+        self.segments = make.gauge("stream_journal_segments", "Segments kept.")
 
     def observe(self, size_bytes: int, segments: int) -> None:
         """Show what a checkpoint left behind."""

@@ -22,6 +22,7 @@ from protos.headrace.v1 import (
 )
 from stream.codec import event_to_message
 from tests.process_helpers import (
+    START_S,
     flags,
     free_port,
     headrace,
@@ -167,7 +168,7 @@ def test_learning_changes_the_order_once_a_new_snapshot_is_live(client: Client) 
         snapshot_id, order = client.rank("user-3")
         return snapshot_id != untrained_id and set(order[:6]) <= set(RED)
 
-    wait_until(red_is_first, 30.0, "red items first")
+    wait_until(red_is_first, START_S, "red items first")
     snapshot_id, trained = client.rank("user-3")
     assert snapshot_id > untrained_id  # ids sort by step
     assert sorted(trained) == sorted(untrained)

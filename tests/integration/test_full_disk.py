@@ -202,5 +202,9 @@ def test_server_begins_with_the_snapshot_before_a_damaged_one(
     with running_server(settings, schema, SystemClock(), Metrics()) as server:
         until(lambda: server.slot.snapshot_id != "", 20.0)
         assert server.slot.snapshot_id == before
-    lines = [one.message for one in caplog.records if "snapshot" in one.message]
-    assert lines[:2] == ["snapshot refused", "snapshot stands in"]
+
+        def lines() -> list[str]:
+            return [one.message for one in caplog.records if "snapshot" in one.message]
+
+        until(lambda: len(lines()) > 1, 20.0)
+        assert lines()[:2] == ["snapshot refused", "snapshot stands in"]

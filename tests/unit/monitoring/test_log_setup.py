@@ -110,12 +110,13 @@ def test_traceback_is_a_field_of_the_same_line(format_: str, out: io.StringIO) -
 
 
 def test_nothing_is_written_twice_when_set_up_twice(out: io.StringIO) -> None:
+    set_up_logging(LogConfig(), Metrics(), stream=out)
     handlers = len(logging.getLogger().handlers)
     for _ in range(3):
         set_up_logging(LogConfig(), Metrics(), stream=out)
     logger.error("once")
     assert out.getvalue().count("event=once") == 1
-    assert len(logging.getLogger().handlers) == handlers + 2
+    assert len(logging.getLogger().handlers) == handlers
 
 
 def test_level_decides_what_is_written_and_libraries_stay_quiet(out: io.StringIO) -> None:

@@ -170,8 +170,8 @@ def test_oldest_segments_are_deleted_when_there_are_too_many(
     assert kept == [*names, newest][-len(kept) :]
     assert sum(folder.sizes().values()) <= size_bytes // 2
     value = metrics.registry.get_sample_value
-    assert value("headrace_journal_segments") == len(kept)
-    assert value("headrace_journal_size_bytes") == sum(folder.sizes().values())
+    assert value("headrace_stream_journal_segments") == len(kept)
+    assert value("headrace_stream_journal_size_bytes") == sum(folder.sizes().values())
     assert [name for name, _ in folder.chain(newest)] == kept
 
 
