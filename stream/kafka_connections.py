@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import weakref
 from typing import Any
 
 from kafka.errors import (
@@ -78,14 +77,19 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]
         super().__init__(net, **configs)
         self._last_failure = ""
         self._refusal: KafkaError | None = None
-        self._transports: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._transports: list[Any] = []
 
     def close_sockets(self) -> None:
         """Close every socket that is still open."""
-        for transport in list(self._transports):
-            sock = transport._sock
-            if sock is not None:
-                sock.close()
+        for transport in self._transports:
+            if transport._sock is not None:
+                transport._sock.close()
+        self._transports = []
+
+    def _remember(self, transport: Any) -> None:
+        """Keep a transport until its socket is closed: one that is forgotten stays open."""
+        self._transports = [one for one in self._transports if one._sock is not None]
+        self._transports.append(transport)
 
     def maybe_raise_auth_failure(self, node_id: Any) -> None:
         """Give up on the first contact when waiting would not help.
@@ -104,10 +108,9 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         if self.ssl_enabled:
-            transport = await self._build_tls_transport(node, timeout_at)
-        else:
-            transport = await super()._build_transport(node, timeout_at=timeout_at)
-        self._transports.add(transport)
+            return await self._build_tls_transport(node, timeout_at)
+        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        self._remember(transport)
         return transport
 
     async def _build_tls_transport(self, node: Any, timeout_at: float | None) -> Any:
@@ -121,6 +124,7 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]
             timeout_at=timeout_at,
         )
         transport = KafkaSSLTransport(self._net, sock, host=node.host, **options)
+        self._remember(transport)
         try:
             limit_ms = self.config["socket_connection_setup_timeout_ms"]
             await self.wait_for(self.call_soon(transport.handshake), limit_ms)

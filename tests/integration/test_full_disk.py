@@ -190,6 +190,7 @@ def test_publish_is_unavailable_while_the_log_has_no_room(disk: Disk) -> None:
 def test_server_begins_with_the_snapshot_before_a_damaged_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("WARNING")
     schema, events = tiny_world(30)
     workshop = Workshop(tmp_path, schema, SETTINGS)
     workshop.log.append(events)

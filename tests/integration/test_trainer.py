@@ -132,7 +132,7 @@ def test_trainer_whose_time_to_stop_is_up_publishes_where_it_stands_and_goes_on_
     assert 0 < place < workshop.log.end_positions()[PARTITION]
     assert place == workshop.loop.counts.events  # not all of the records already read
     assert workshop.store().load("current").manifest.positions == {PARTITION: place}
-    workshop.run_to_end()
+    workshop.run_to_end(observers=(Trace(),))
     assert _learners_of(hashes_of(workshop.loop)) == _learners_of(expected)
 
 
