@@ -12,7 +12,8 @@ HeadraceError
 |   `-- DecodeError            one record is not an event (carries its position)
 |-- SnapshotError          something is wrong with a snapshot
 |   |-- SnapshotNotFoundError  there is none, or none with that id
-|   `-- SnapshotDamagedError   a file is missing, or its checksum differs (names the file)
+|   |-- SnapshotDamagedError   a file is missing, or its checksum differs (names the file)
+|   `-- DeltaGapError          the next delta is gone, or will never come: load a snapshot
 |-- JournalError           the step journal cannot be read, or not replayed (says which part)
 |-- ModelError             a model refuses to go on
 |   `-- NonFiniteLossError     a loss or gradient was NaN or infinite; the weights are unchanged
@@ -118,6 +119,10 @@ class SnapshotNotFoundError(SnapshotError):
 
 class SnapshotDamagedError(SnapshotError):
     """A file of a snapshot is missing or its checksum differs; the message names the file."""
+
+
+class DeltaGapError(SnapshotError):
+    """The next delta of a chain is gone, or the chain has ended: load a full snapshot."""
 
 
 class JournalError(HeadraceError):

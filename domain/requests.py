@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.events import Features
+from domain.filters import ItemCondition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +107,7 @@ class RetrievalRequest:
         limit: how many candidates are wanted; fewer come only when fewer are eligible.
         exclude: item ids that must not be returned (seen items, deny lists).
         allow: when given, only these item ids may be returned.
+        where: conditions that every returned item meets, all of them.
     """
 
     user: UserView
@@ -113,6 +115,7 @@ class RetrievalRequest:
     limit: int
     exclude: frozenset[str] = frozenset()
     allow: frozenset[str] | None = None
+    where: tuple[ItemCondition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
