@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from app.errors import stop_on_signals
 from app.process_setup import metric_history, metrics_page, set_up_process
 from app.processes import stop_with_parent
@@ -12,8 +14,15 @@ from domain.errors import NotReadyError
 from monitoring.metrics import Metrics
 
 
+# A thread that answers asks for the interpreter several times in a call, and waits this long each
+# time while another thread (a snapshot being loaded) computes in Python. At Python's 5 ms the 99th
+# percentile of a call beside such a thread was 1.7 times what it is at this.
+_SWITCH_INTERVAL_S = 0.0005
+
+
 def run_server(settings: Settings) -> None:
     """Run a server in this process until it is told to stop."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     metrics, clock = Metrics(), SystemClock()
     set_up_process(settings, metrics, "server")
     schema = settings.schema_declared
