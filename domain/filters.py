@@ -59,3 +59,21 @@ class ItemCondition:
         return (self.at_least is None or value >= self.at_least) and (
             self.at_most is None or value <= self.at_most
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemFilters:
+    """What may be in an answer at all; an item must pass every one of them.
+
+    Attributes:
+        exclude_seen: leave out items that the user already acted on. What a caller who does not
+            say gets is each call's own: Recommend leaves them out, Retrieve does not.
+        allow: when given, only these items; empty allows none.
+        deny: never these items, allowed or not.
+        where: conditions on features that every item meets.
+    """
+
+    exclude_seen: bool = False
+    allow: frozenset[str] | None = None
+    deny: frozenset[str] = frozenset()
+    where: tuple[ItemCondition, ...] = ()
