@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.settings import Settings
+from app.validation import first_complaint
 from domain.errors import JournalError
 from domain.features import FeatureSchema, schema_to_mapping
 
@@ -47,9 +48,6 @@ def settings_of(plain: Mapping[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate(dict(plain))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         raise JournalError(
-            f"{where}: was written with the settings of another version: {key}: "
-            f"{first['msg'].lower()}"
+            f"{where}: was written with the settings of another version: {first_complaint(error)}"
         ) from None

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from app.settings import Settings
+from app.validation import first_complaint
 from domain.errors import SnapshotError
 from domain.features import FeatureSchema
 from memory.config import MemoryConfig
@@ -46,11 +47,9 @@ class LearnerConfigs:
         try:
             return TypeAdapter(cls).validate_python(dict(plain))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
             raise SnapshotError(
-                f"the snapshot's learners were configured by another version: {where}: "
-                f"{first['msg'].lower()}"
+                "the snapshot's learners were configured by another version: "
+                f"{first_complaint(error)}"
             ) from None
 
     def to_plain(self) -> dict[str, Any]:
