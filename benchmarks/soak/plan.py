@@ -20,6 +20,7 @@ SETTINGS = (
     "joiner.max_closed=20_000",
     "watermark.allowed_lateness_ms=2_000",
     "batcher.linger_ms=5_000",
+    "feature_store.seen_length=64",
 )
 
 
@@ -45,11 +46,13 @@ class SoakPlan:
         duration_s = 60.0 * self.minutes
         return Scenario(
             id="soak",
-            description="2,000 users and 1,000 items, always the same",
+            description="500 users and 1,000 items, always the same",
             seed=self.seed,
             start_ms=self.start_ms,
             duration_ms=int(1_000 * duration_s),
-            population=Population(newcomer_users=0.0, newcomer_items=0.0, withdrawn_items=0.0),
+            population=Population(
+                num_users=500, newcomer_users=0.0, newcomer_items=0.0, withdrawn_items=0.0
+            ),
             traffic=Traffic(
                 num_lists=int(duration_s * self.rate / _EVENTS_PER_LIST),
                 list_size=10,
