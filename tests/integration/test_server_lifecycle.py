@@ -64,10 +64,10 @@ def test_reflection_describes_every_service(server):
             for name in (*SERVICES, "grpc.health.v1.Health")
         }
     assert methods == {
-        "headrace.v1.Events": ["Publish"],
-        "headrace.v1.Ranking": ["Rank"],
-        "headrace.v1.Recommender": ["Recommend"],
-        "headrace.v1.Retrieval": ["Retrieve"],
+        "headrace.v1.Events": ["Publish", "PublishStream"],
+        "headrace.v1.Ranking": ["Rank", "BatchRank"],
+        "headrace.v1.Recommender": ["Recommend", "BatchRecommend"],
+        "headrace.v1.Retrieval": ["Retrieve", "BatchRetrieve"],
         "grpc.health.v1.Health": ["Check", "List", "Watch"],
     }
 

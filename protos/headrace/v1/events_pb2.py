@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.headrace.v1 import failure_pb2 as protos_dot_headrace_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/headrace/v1/events.proto\x12\x0bheadrace.v1\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1b\n\tFloatList\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x8c\x01\n\x0c\x46\x65\x61tureValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12(\n\x05texts\x18\x03 \x01(\x0b\x32\x17.headrace.v1.StringListH\x00\x12(\n\x06vector\x18\x04 \x01(\x0b\x32\x16.headrace.v1.FloatListH\x00\x42\x06\n\x04kind\"g\n\tShownItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x18\n\x0bprobability\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_probability\"\xdb\x01\n\nImpression\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.headrace.v1.ShownItem\x12\x35\n\x07\x63ontext\x18\x03 \x03(\x0b\x32$.headrace.v1.Impression.ContextEntry\x12\x13\n\x0bsnapshot_id\x18\x04 \x01(\t\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"\xef\x01\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rimpression_id\x18\x05 \x01(\t\x12\x33\n\x07\x63ontext\x18\x06 \x03(\x0b\x32\".headrace.v1.Feedback.ContextEntry\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\x42\x08\n\x06_value\"\xb5\x01\n\nItemUpdate\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x37\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32%.headrace.v1.ItemUpdate.FeaturesEntry\x12\x11\n\twithdrawn\x18\x03 \x01(\x08\x1aJ\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"\xa2\x01\n\nUserUpdate\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x37\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32%.headrace.v1.UserUpdate.FeaturesEntry\x1aJ\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"\xec\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12-\n\nimpression\x18\x03 \x01(\x0b\x32\x17.headrace.v1.ImpressionH\x00\x12)\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x04 \x01(\x0b\x32\x15.headrace.v1.FeedbackH\x00\x12.\n\x0bitem_update\x18\x05 \x01(\x0b\x32\x17.headrace.v1.ItemUpdateH\x00\x12.\n\x0buser_update\x18\x06 \x01(\x0b\x32\x17.headrace.v1.UserUpdateH\x00\x42\x06\n\x04kind\"4\n\x0ePublishRequest\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.headrace.v1.Event\"$\n\x0fPublishResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\t2N\n\x06\x45vents\x12\x44\n\x07Publish\x12\x1b.headrace.v1.PublishRequest\x1a\x1c.headrace.v1.PublishResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/headrace/v1/events.proto\x12\x0bheadrace.v1\x1a protos/headrace/v1/failure.proto\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1b\n\tFloatList\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x8c\x01\n\x0c\x46\x65\x61tureValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12(\n\x05texts\x18\x03 \x01(\x0b\x32\x17.headrace.v1.StringListH\x00\x12(\n\x06vector\x18\x04 \x01(\x0b\x32\x16.headrace.v1.FloatListH\x00\x42\x06\n\x04kind\"g\n\tShownItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x18\n\x0bprobability\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_probability\"\xdb\x01\n\nImpression\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.headrace.v1.ShownItem\x12\x35\n\x07\x63ontext\x18\x03 \x03(\x0b\x32$.headrace.v1.Impression.ContextEntry\x12\x13\n\x0bsnapshot_id\x18\x04 \x01(\t\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"\xef\x01\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rimpression_id\x18\x05 \x01(\t\x12\x33\n\x07\x63ontext\x18\x06 \x03(\x0b\x32\".headrace.v1.Feedback.ContextEntry\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\x42\x08\n\x06_value\"\xb5\x01\n\nItemUpdate\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x37\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32%.headrace.v1.ItemUpdate.FeaturesEntry\x12\x11\n\twithdrawn\x18\x03 \x01(\x08\x1aJ\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"\xa2\x01\n\nUserUpdate\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x37\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32%.headrace.v1.UserUpdate.FeaturesEntry\x1aJ\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"\xec\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12-\n\nimpression\x18\x03 \x01(\x0b\x32\x17.headrace.v1.ImpressionH\x00\x12)\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x04 \x01(\x0b\x32\x15.headrace.v1.FeedbackH\x00\x12.\n\x0bitem_update\x18\x05 \x01(\x0b\x32\x17.headrace.v1.ItemUpdateH\x00\x12.\n\x0buser_update\x18\x06 \x01(\x0b\x32\x17.headrace.v1.UserUpdateH\x00\x42\x06\n\x04kind\"4\n\x0ePublishRequest\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.headrace.v1.Event\"$\n\x0fPublishResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\t\"J\n\x14PublishStreamRequest\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\"\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x12.headrace.v1.Event\"a\n\x15PublishStreamResponse\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x11\n\tevent_ids\x18\x02 \x03(\t\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.headrace.v1.Failure2\xaa\x01\n\x06\x45vents\x12\x44\n\x07Publish\x12\x1b.headrace.v1.PublishRequest\x1a\x1c.headrace.v1.PublishResponse\x12Z\n\rPublishStream\x12!.headrace.v1.PublishStreamRequest\x1a\".headrace.v1.PublishStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,36 +40,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEMUPDATE_FEATURESENTRY']._serialized_options = b'8\001'
   _globals['_USERUPDATE_FEATURESENTRY']._loaded_options = None
   _globals['_USERUPDATE_FEATURESENTRY']._serialized_options = b'8\001'
-  _globals['_STRINGLIST']._serialized_start=48
-  _globals['_STRINGLIST']._serialized_end=76
-  _globals['_FLOATLIST']._serialized_start=78
-  _globals['_FLOATLIST']._serialized_end=105
-  _globals['_FEATUREVALUE']._serialized_start=108
-  _globals['_FEATUREVALUE']._serialized_end=248
-  _globals['_SHOWNITEM']._serialized_start=250
-  _globals['_SHOWNITEM']._serialized_end=353
-  _globals['_IMPRESSION']._serialized_start=356
-  _globals['_IMPRESSION']._serialized_end=575
-  _globals['_IMPRESSION_CONTEXTENTRY']._serialized_start=502
-  _globals['_IMPRESSION_CONTEXTENTRY']._serialized_end=575
-  _globals['_FEEDBACK']._serialized_start=578
-  _globals['_FEEDBACK']._serialized_end=817
-  _globals['_FEEDBACK_CONTEXTENTRY']._serialized_start=502
-  _globals['_FEEDBACK_CONTEXTENTRY']._serialized_end=575
-  _globals['_ITEMUPDATE']._serialized_start=820
-  _globals['_ITEMUPDATE']._serialized_end=1001
-  _globals['_ITEMUPDATE_FEATURESENTRY']._serialized_start=927
-  _globals['_ITEMUPDATE_FEATURESENTRY']._serialized_end=1001
-  _globals['_USERUPDATE']._serialized_start=1004
-  _globals['_USERUPDATE']._serialized_end=1166
-  _globals['_USERUPDATE_FEATURESENTRY']._serialized_start=927
-  _globals['_USERUPDATE_FEATURESENTRY']._serialized_end=1001
-  _globals['_EVENT']._serialized_start=1169
-  _globals['_EVENT']._serialized_end=1405
-  _globals['_PUBLISHREQUEST']._serialized_start=1407
-  _globals['_PUBLISHREQUEST']._serialized_end=1459
-  _globals['_PUBLISHRESPONSE']._serialized_start=1461
-  _globals['_PUBLISHRESPONSE']._serialized_end=1497
-  _globals['_EVENTS']._serialized_start=1499
-  _globals['_EVENTS']._serialized_end=1577
+  _globals['_STRINGLIST']._serialized_start=82
+  _globals['_STRINGLIST']._serialized_end=110
+  _globals['_FLOATLIST']._serialized_start=112
+  _globals['_FLOATLIST']._serialized_end=139
+  _globals['_FEATUREVALUE']._serialized_start=142
+  _globals['_FEATUREVALUE']._serialized_end=282
+  _globals['_SHOWNITEM']._serialized_start=284
+  _globals['_SHOWNITEM']._serialized_end=387
+  _globals['_IMPRESSION']._serialized_start=390
+  _globals['_IMPRESSION']._serialized_end=609
+  _globals['_IMPRESSION_CONTEXTENTRY']._serialized_start=536
+  _globals['_IMPRESSION_CONTEXTENTRY']._serialized_end=609
+  _globals['_FEEDBACK']._serialized_start=612
+  _globals['_FEEDBACK']._serialized_end=851
+  _globals['_FEEDBACK_CONTEXTENTRY']._serialized_start=536
+  _globals['_FEEDBACK_CONTEXTENTRY']._serialized_end=609
+  _globals['_ITEMUPDATE']._serialized_start=854
+  _globals['_ITEMUPDATE']._serialized_end=1035
+  _globals['_ITEMUPDATE_FEATURESENTRY']._serialized_start=961
+  _globals['_ITEMUPDATE_FEATURESENTRY']._serialized_end=1035
+  _globals['_USERUPDATE']._serialized_start=1038
+  _globals['_USERUPDATE']._serialized_end=1200
+  _globals['_USERUPDATE_FEATURESENTRY']._serialized_start=961
+  _globals['_USERUPDATE_FEATURESENTRY']._serialized_end=1035
+  _globals['_EVENT']._serialized_start=1203
+  _globals['_EVENT']._serialized_end=1439
+  _globals['_PUBLISHREQUEST']._serialized_start=1441
+  _globals['_PUBLISHREQUEST']._serialized_end=1493
+  _globals['_PUBLISHRESPONSE']._serialized_start=1495
+  _globals['_PUBLISHRESPONSE']._serialized_end=1531
+  _globals['_PUBLISHSTREAMREQUEST']._serialized_start=1533
+  _globals['_PUBLISHSTREAMREQUEST']._serialized_end=1607
+  _globals['_PUBLISHSTREAMRESPONSE']._serialized_start=1609
+  _globals['_PUBLISHSTREAMRESPONSE']._serialized_end=1706
+  _globals['_EVENTS']._serialized_start=1709
+  _globals['_EVENTS']._serialized_end=1879
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from protos.headrace.v1 import failure_pb2 as _failure_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -143,3 +144,21 @@ class PublishResponse(_message.Message):
     EVENT_IDS_FIELD_NUMBER: _ClassVar[int]
     event_ids: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, event_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PublishStreamRequest(_message.Message):
+    __slots__ = ("number", "events")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    def __init__(self, number: _Optional[int] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+
+class PublishStreamResponse(_message.Message):
+    __slots__ = ("number", "event_ids", "failure")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    EVENT_IDS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    event_ids: _containers.RepeatedScalarFieldContainer[str]
+    failure: _failure_pb2.Failure
+    def __init__(self, number: _Optional[int] = ..., event_ids: _Optional[_Iterable[str]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...

@@ -40,6 +40,11 @@ class EventsStub:
                 request_serializer=protos_dot_headrace_dot_v1_dot_events__pb2.PublishRequest.SerializeToString,
                 response_deserializer=protos_dot_headrace_dot_v1_dot_events__pb2.PublishResponse.FromString,
                 _registered_method=True)
+        self.PublishStream = channel.stream_stream(
+                '/headrace.v1.Events/PublishStream',
+                request_serializer=protos_dot_headrace_dot_v1_dot_events__pb2.PublishStreamRequest.SerializeToString,
+                response_deserializer=protos_dot_headrace_dot_v1_dot_events__pb2.PublishStreamResponse.FromString,
+                _registered_method=True)
 
 
 class EventsServicer:
@@ -55,6 +60,18 @@ class EventsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishStream(self, request_iterator, context):
+        """Stores events as they come, request by request, and acknowledges each when the log has it, in
+        the order of the requests. A refused request is answered with its failure, and the stream goes
+        on. The server takes in at most so many unacknowledged requests (publisher.max_unacknowledged)
+        and then reads no further until the log has caught up: callers may send ahead as they like.
+        RESOURCE_EXHAUSTED: too many streams are open; UNAVAILABLE: the server stops, publish again what
+        was not acknowledged, with the same event ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +79,11 @@ def add_EventsServicer_to_server(servicer, server):
                     servicer.Publish,
                     request_deserializer=protos_dot_headrace_dot_v1_dot_events__pb2.PublishRequest.FromString,
                     response_serializer=protos_dot_headrace_dot_v1_dot_events__pb2.PublishResponse.SerializeToString,
+            ),
+            'PublishStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.PublishStream,
+                    request_deserializer=protos_dot_headrace_dot_v1_dot_events__pb2.PublishStreamRequest.FromString,
+                    response_serializer=protos_dot_headrace_dot_v1_dot_events__pb2.PublishStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +114,33 @@ class Events:
             '/headrace.v1.Events/Publish',
             protos_dot_headrace_dot_v1_dot_events__pb2.PublishRequest.SerializeToString,
             protos_dot_headrace_dot_v1_dot_events__pb2.PublishResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/headrace.v1.Events/PublishStream',
+            protos_dot_headrace_dot_v1_dot_events__pb2.PublishStreamRequest.SerializeToString,
+            protos_dot_headrace_dot_v1_dot_events__pb2.PublishStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from protos.headrace.v1 import events_pb2 as protos_dot_headrace_dot_v1_dot_events__pb2
+from protos.headrace.v1 import failure_pb2 as protos_dot_headrace_dot_v1_dot_failure__pb2
 from protos.headrace.v1 import recommender_pb2 as protos_dot_headrace_dot_v1_dot_recommender__pb2
+from protos.headrace.v1 import tensors_pb2 as protos_dot_headrace_dot_v1_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/headrace/v1/ranking.proto\x12\x0bheadrace.v1\x1a\x1fprotos/headrace/v1/events.proto\x1a$protos/headrace/v1/recommender.proto\"\xb3\x01\n\x0bRankRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x36\n\x07\x63ontext\x18\x03 \x03(\x0b\x32%.headrace.v1.RankRequest.ContextEntry\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"]\n\x0cRankResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.headrace.v1.ScoredItem\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.headrace.v1.AnswerInfo2F\n\x07Ranking\x12;\n\x04Rank\x12\x18.headrace.v1.RankRequest\x1a\x19.headrace.v1.RankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/headrace/v1/ranking.proto\x12\x0bheadrace.v1\x1a\x1fprotos/headrace/v1/events.proto\x1a protos/headrace/v1/failure.proto\x1a$protos/headrace/v1/recommender.proto\x1a protos/headrace/v1/tensors.proto\"\x8e\x02\n\x0bRankRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x36\n\x07\x63ontext\x18\x03 \x03(\x0b\x32%.headrace.v1.RankRequest.ContextEntry\x12+\n\x0eitem_id_tensor\x18\x04 \x01(\x0b\x32\x13.headrace.v1.Tensor\x12,\n\x0b\x61nswer_form\x18\x05 \x01(\x0e\x32\x17.headrace.v1.AnswerForm\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"\x8a\x01\n\x0cRankResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.headrace.v1.ScoredItem\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.headrace.v1.AnswerInfo\x12+\n\x07tensors\x18\x03 \x01(\x0b\x32\x1a.headrace.v1.ScoredTensors\">\n\x10\x42\x61tchRankRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.headrace.v1.RankRequest\"p\n\x0bRankOutcome\x12-\n\x08response\x18\x01 \x01(\x0b\x32\x19.headrace.v1.RankResponseH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.headrace.v1.FailureH\x00\x42\t\n\x07outcome\"?\n\x11\x42\x61tchRankResponse\x12*\n\x08outcomes\x18\x01 \x03(\x0b\x32\x18.headrace.v1.RankOutcome2\x92\x01\n\x07Ranking\x12;\n\x04Rank\x12\x18.headrace.v1.RankRequest\x1a\x19.headrace.v1.RankResponse\x12J\n\tBatchRank\x12\x1d.headrace.v1.BatchRankRequest\x1a\x1e.headrace.v1.BatchRankResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +37,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RANKREQUEST_CONTEXTENTRY']._loaded_options = None
   _globals['_RANKREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_RANKREQUEST']._serialized_start=121
-  _globals['_RANKREQUEST']._serialized_end=300
-  _globals['_RANKREQUEST_CONTEXTENTRY']._serialized_start=227
-  _globals['_RANKREQUEST_CONTEXTENTRY']._serialized_end=300
-  _globals['_RANKRESPONSE']._serialized_start=302
-  _globals['_RANKRESPONSE']._serialized_end=395
-  _globals['_RANKING']._serialized_start=397
-  _globals['_RANKING']._serialized_end=467
+  _globals['_RANKREQUEST']._serialized_start=189
+  _globals['_RANKREQUEST']._serialized_end=459
+  _globals['_RANKREQUEST_CONTEXTENTRY']._serialized_start=386
+  _globals['_RANKREQUEST_CONTEXTENTRY']._serialized_end=459
+  _globals['_RANKRESPONSE']._serialized_start=462
+  _globals['_RANKRESPONSE']._serialized_end=600
+  _globals['_BATCHRANKREQUEST']._serialized_start=602
+  _globals['_BATCHRANKREQUEST']._serialized_end=664
+  _globals['_RANKOUTCOME']._serialized_start=666
+  _globals['_RANKOUTCOME']._serialized_end=778
+  _globals['_BATCHRANKRESPONSE']._serialized_start=780
+  _globals['_BATCHRANKRESPONSE']._serialized_end=843
+  _globals['_RANKING']._serialized_start=846
+  _globals['_RANKING']._serialized_end=992
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,7 @@
 from protos.headrace.v1 import events_pb2 as _events_pb2
+from protos.headrace.v1 import failure_pb2 as _failure_pb2
 from protos.headrace.v1 import recommender_pb2 as _recommender_pb2
+from protos.headrace.v1 import tensors_pb2 as _tensors_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -9,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RankRequest(_message.Message):
-    __slots__ = ("user_id", "item_ids", "context")
+    __slots__ = ("user_id", "item_ids", "context", "item_id_tensor", "answer_form")
     class ContextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -20,15 +22,41 @@ class RankRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    ITEM_ID_TENSOR_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FORM_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     item_ids: _containers.RepeatedScalarFieldContainer[str]
     context: _containers.MessageMap[str, _events_pb2.FeatureValue]
-    def __init__(self, user_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., context: _Optional[_Mapping[str, _events_pb2.FeatureValue]] = ...) -> None: ...
+    item_id_tensor: _tensors_pb2.Tensor
+    answer_form: _tensors_pb2.AnswerForm
+    def __init__(self, user_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., context: _Optional[_Mapping[str, _events_pb2.FeatureValue]] = ..., item_id_tensor: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., answer_form: _Optional[_Union[_tensors_pb2.AnswerForm, str]] = ...) -> None: ...
 
 class RankResponse(_message.Message):
-    __slots__ = ("items", "info")
+    __slots__ = ("items", "info", "tensors")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[_recommender_pb2.ScoredItem]
     info: _recommender_pb2.AnswerInfo
-    def __init__(self, items: _Optional[_Iterable[_Union[_recommender_pb2.ScoredItem, _Mapping]]] = ..., info: _Optional[_Union[_recommender_pb2.AnswerInfo, _Mapping]] = ...) -> None: ...
+    tensors: _tensors_pb2.ScoredTensors
+    def __init__(self, items: _Optional[_Iterable[_Union[_recommender_pb2.ScoredItem, _Mapping]]] = ..., info: _Optional[_Union[_recommender_pb2.AnswerInfo, _Mapping]] = ..., tensors: _Optional[_Union[_tensors_pb2.ScoredTensors, _Mapping]] = ...) -> None: ...
+
+class BatchRankRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[RankRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[RankRequest, _Mapping]]] = ...) -> None: ...
+
+class RankOutcome(_message.Message):
+    __slots__ = ("response", "failure")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    response: RankResponse
+    failure: _failure_pb2.Failure
+    def __init__(self, response: _Optional[_Union[RankResponse, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class BatchRankResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[RankOutcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[RankOutcome, _Mapping]]] = ...) -> None: ...

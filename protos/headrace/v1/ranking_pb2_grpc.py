@@ -40,6 +40,11 @@ class RankingStub:
                 request_serializer=protos_dot_headrace_dot_v1_dot_ranking__pb2.RankRequest.SerializeToString,
                 response_deserializer=protos_dot_headrace_dot_v1_dot_ranking__pb2.RankResponse.FromString,
                 _registered_method=True)
+        self.BatchRank = channel.unary_unary(
+                '/headrace.v1.Ranking/BatchRank',
+                request_serializer=protos_dot_headrace_dot_v1_dot_ranking__pb2.BatchRankRequest.SerializeToString,
+                response_deserializer=protos_dot_headrace_dot_v1_dot_ranking__pb2.BatchRankResponse.FromString,
+                _registered_method=True)
 
 
 class RankingServicer:
@@ -47,7 +52,16 @@ class RankingServicer:
     """
 
     def Rank(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the given items, best first. Fails as Recommend does; when the ranker fails it is
+        INTERNAL, because nothing can stand in for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRank(self, request, context):
+        """Answers several requests one after the other; see Recommender.BatchRecommend.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -59,6 +73,11 @@ def add_RankingServicer_to_server(servicer, server):
                     servicer.Rank,
                     request_deserializer=protos_dot_headrace_dot_v1_dot_ranking__pb2.RankRequest.FromString,
                     response_serializer=protos_dot_headrace_dot_v1_dot_ranking__pb2.RankResponse.SerializeToString,
+            ),
+            'BatchRank': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRank,
+                    request_deserializer=protos_dot_headrace_dot_v1_dot_ranking__pb2.BatchRankRequest.FromString,
+                    response_serializer=protos_dot_headrace_dot_v1_dot_ranking__pb2.BatchRankResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,6 +108,33 @@ class Ranking:
             '/headrace.v1.Ranking/Rank',
             protos_dot_headrace_dot_v1_dot_ranking__pb2.RankRequest.SerializeToString,
             protos_dot_headrace_dot_v1_dot_ranking__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.Ranking/BatchRank',
+            protos_dot_headrace_dot_v1_dot_ranking__pb2.BatchRankRequest.SerializeToString,
+            protos_dot_headrace_dot_v1_dot_ranking__pb2.BatchRankResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,9 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from protos.headrace.v1 import events_pb2 as protos_dot_headrace_dot_v1_dot_events__pb2
+from protos.headrace.v1 import failure_pb2 as protos_dot_headrace_dot_v1_dot_failure__pb2
+from protos.headrace.v1 import filters_pb2 as protos_dot_headrace_dot_v1_dot_filters__pb2
+from protos.headrace.v1 import tensors_pb2 as protos_dot_headrace_dot_v1_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/headrace/v1/recommender.proto\x12\x0bheadrace.v1\x1a\x1fprotos/headrace/v1/events.proto\",\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"^\n\nAnswerInfo\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12%\n\x04path\x18\x02 \x01(\x0e\x32\x17.headrace.v1.AnswerPath\x12\x14\n\x0cmodel_age_ms\x18\x03 \x01(\x03\"\xba\x01\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12;\n\x07\x63ontext\x18\x03 \x03(\x0b\x32*.headrace.v1.RecommendRequest.ContextEntry\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"y\n\x11RecommendResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.headrace.v1.ScoredItem\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.headrace.v1.AnswerInfo\x12\x15\n\rimpression_id\x18\x03 \x01(\t*\x91\x01\n\nAnswerPath\x12\x1b\n\x17\x41NSWER_PATH_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41NSWER_PATH_RANKED\x10\x01\x12\x19\n\x15\x41NSWER_PATH_RETRIEVED\x10\x02\x12\x17\n\x13\x41NSWER_PATH_POPULAR\x10\x03\x12\x1a\n\x16\x41NSWER_PATH_COLD_START\x10\x04\x32Y\n\x0bRecommender\x12J\n\tRecommend\x12\x1d.headrace.v1.RecommendRequest\x1a\x1e.headrace.v1.RecommendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/headrace/v1/recommender.proto\x12\x0bheadrace.v1\x1a\x1fprotos/headrace/v1/events.proto\x1a protos/headrace/v1/failure.proto\x1a protos/headrace/v1/filters.proto\x1a protos/headrace/v1/tensors.proto\",\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"^\n\nAnswerInfo\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12%\n\x04path\x18\x02 \x01(\x0e\x32\x17.headrace.v1.AnswerPath\x12\x14\n\x0cmodel_age_ms\x18\x03 \x01(\x03\"\x8f\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12;\n\x07\x63ontext\x18\x03 \x03(\x0b\x32*.headrace.v1.RecommendRequest.ContextEntry\x12%\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x14.headrace.v1.Filters\x12,\n\x0b\x61nswer_form\x18\x05 \x01(\x0e\x32\x17.headrace.v1.AnswerForm\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"\xa6\x01\n\x11RecommendResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.headrace.v1.ScoredItem\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.headrace.v1.AnswerInfo\x12\x15\n\rimpression_id\x18\x03 \x01(\t\x12+\n\x07tensors\x18\x04 \x01(\x0b\x32\x1a.headrace.v1.ScoredTensors\"H\n\x15\x42\x61tchRecommendRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.headrace.v1.RecommendRequest\"z\n\x10RecommendOutcome\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32\x1e.headrace.v1.RecommendResponseH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.headrace.v1.FailureH\x00\x42\t\n\x07outcome\"I\n\x16\x42\x61tchRecommendResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.headrace.v1.RecommendOutcome*\x91\x01\n\nAnswerPath\x12\x1b\n\x17\x41NSWER_PATH_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41NSWER_PATH_RANKED\x10\x01\x12\x19\n\x15\x41NSWER_PATH_RETRIEVED\x10\x02\x12\x17\n\x13\x41NSWER_PATH_POPULAR\x10\x03\x12\x1a\n\x16\x41NSWER_PATH_COLD_START\x10\x04\x32\xb4\x01\n\x0bRecommender\x12J\n\tRecommend\x12\x1d.headrace.v1.RecommendRequest\x1a\x1e.headrace.v1.RecommendResponse\x12Y\n\x0e\x42\x61tchRecommend\x12\".headrace.v1.BatchRecommendRequest\x1a#.headrace.v1.BatchRecommendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,18 +37,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._loaded_options = None
   _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_ANSWERPATH']._serialized_start=541
-  _globals['_ANSWERPATH']._serialized_end=686
-  _globals['_SCOREDITEM']._serialized_start=86
-  _globals['_SCOREDITEM']._serialized_end=130
-  _globals['_ANSWERINFO']._serialized_start=132
-  _globals['_ANSWERINFO']._serialized_end=226
-  _globals['_RECOMMENDREQUEST']._serialized_start=229
-  _globals['_RECOMMENDREQUEST']._serialized_end=415
-  _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_start=342
-  _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_end=415
-  _globals['_RECOMMENDRESPONSE']._serialized_start=417
-  _globals['_RECOMMENDRESPONSE']._serialized_end=538
-  _globals['_RECOMMENDER']._serialized_start=688
-  _globals['_RECOMMENDER']._serialized_end=777
+  _globals['_ANSWERPATH']._serialized_start=1047
+  _globals['_ANSWERPATH']._serialized_end=1192
+  _globals['_SCOREDITEM']._serialized_start=188
+  _globals['_SCOREDITEM']._serialized_end=232
+  _globals['_ANSWERINFO']._serialized_start=234
+  _globals['_ANSWERINFO']._serialized_end=328
+  _globals['_RECOMMENDREQUEST']._serialized_start=331
+  _globals['_RECOMMENDREQUEST']._serialized_end=602
+  _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_start=529
+  _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_end=602
+  _globals['_RECOMMENDRESPONSE']._serialized_start=605
+  _globals['_RECOMMENDRESPONSE']._serialized_end=771
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=773
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=845
+  _globals['_RECOMMENDOUTCOME']._serialized_start=847
+  _globals['_RECOMMENDOUTCOME']._serialized_end=969
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=971
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1044
+  _globals['_RECOMMENDER']._serialized_start=1195
+  _globals['_RECOMMENDER']._serialized_end=1375
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class RecommenderStub:
                 request_serializer=protos_dot_headrace_dot_v1_dot_recommender__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=protos_dot_headrace_dot_v1_dot_recommender__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.BatchRecommend = channel.unary_unary(
+                '/headrace.v1.Recommender/BatchRecommend',
+                request_serializer=protos_dot_headrace_dot_v1_dot_recommender__pb2.BatchRecommendRequest.SerializeToString,
+                response_deserializer=protos_dot_headrace_dot_v1_dot_recommender__pb2.BatchRecommendResponse.FromString,
+                _registered_method=True)
 
 
 class RecommenderServicer:
@@ -47,8 +52,17 @@ class RecommenderServicer:
     """
 
     def Recommend(self, request, context):
-        """INVALID_ARGUMENT names the field; UNAVAILABLE: no snapshot is live yet; RESOURCE_EXHAUSTED: too
+        """Returns the best items for a user, logged as shown.
+        INVALID_ARGUMENT names the field; UNAVAILABLE: no snapshot is live yet; RESOURCE_EXHAUSTED: too
         many requests are waiting; DEADLINE_EXCEEDED: nothing could be answered in time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRecommend(self, request, context):
+        """Answers several requests one after the other, each as if it had come alone, under one deadline.
+        What fails does so alone; the call itself fails only as a whole: no or too many requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +75,11 @@ def add_RecommenderServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=protos_dot_headrace_dot_v1_dot_recommender__pb2.RecommendRequest.FromString,
                     response_serializer=protos_dot_headrace_dot_v1_dot_recommender__pb2.RecommendResponse.SerializeToString,
+            ),
+            'BatchRecommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRecommend,
+                    request_deserializer=protos_dot_headrace_dot_v1_dot_recommender__pb2.BatchRecommendRequest.FromString,
+                    response_serializer=protos_dot_headrace_dot_v1_dot_recommender__pb2.BatchRecommendResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +110,33 @@ class Recommender:
             '/headrace.v1.Recommender/Recommend',
             protos_dot_headrace_dot_v1_dot_recommender__pb2.RecommendRequest.SerializeToString,
             protos_dot_headrace_dot_v1_dot_recommender__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.Recommender/BatchRecommend',
+            protos_dot_headrace_dot_v1_dot_recommender__pb2.BatchRecommendRequest.SerializeToString,
+            protos_dot_headrace_dot_v1_dot_recommender__pb2.BatchRecommendResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RetrievalStub:
-    """Catalog to candidates.
+    """Catalog to candidates. Nothing is logged.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,27 @@ class RetrievalStub:
                 request_serializer=protos_dot_headrace_dot_v1_dot_retrieval__pb2.RetrieveRequest.SerializeToString,
                 response_deserializer=protos_dot_headrace_dot_v1_dot_retrieval__pb2.RetrieveResponse.FromString,
                 _registered_method=True)
+        self.BatchRetrieve = channel.unary_unary(
+                '/headrace.v1.Retrieval/BatchRetrieve',
+                request_serializer=protos_dot_headrace_dot_v1_dot_retrieval__pb2.BatchRetrieveRequest.SerializeToString,
+                response_deserializer=protos_dot_headrace_dot_v1_dot_retrieval__pb2.BatchRetrieveResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServicer:
-    """Catalog to candidates.
+    """Catalog to candidates. Nothing is logged.
     """
 
     def Retrieve(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns candidates for a user. Fails as Recommend does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRetrieve(self, request, context):
+        """Answers several requests one after the other; see Recommender.BatchRecommend.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -60,6 +73,11 @@ def add_RetrievalServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_headrace_dot_v1_dot_retrieval__pb2.RetrieveRequest.FromString,
                     response_serializer=protos_dot_headrace_dot_v1_dot_retrieval__pb2.RetrieveResponse.SerializeToString,
             ),
+            'BatchRetrieve': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRetrieve,
+                    request_deserializer=protos_dot_headrace_dot_v1_dot_retrieval__pb2.BatchRetrieveRequest.FromString,
+                    response_serializer=protos_dot_headrace_dot_v1_dot_retrieval__pb2.BatchRetrieveResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'headrace.v1.Retrieval', rpc_method_handlers)
@@ -69,7 +87,7 @@ def add_RetrievalServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Retrieval:
-    """Catalog to candidates.
+    """Catalog to candidates. Nothing is logged.
     """
 
     @staticmethod
@@ -89,6 +107,33 @@ class Retrieval:
             '/headrace.v1.Retrieval/Retrieve',
             protos_dot_headrace_dot_v1_dot_retrieval__pb2.RetrieveRequest.SerializeToString,
             protos_dot_headrace_dot_v1_dot_retrieval__pb2.RetrieveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRetrieve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.Retrieval/BatchRetrieve',
+            protos_dot_headrace_dot_v1_dot_retrieval__pb2.BatchRetrieveRequest.SerializeToString,
+            protos_dot_headrace_dot_v1_dot_retrieval__pb2.BatchRetrieveResponse.FromString,
             options,
             channel_credentials,
             insecure,
