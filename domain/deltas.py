@@ -50,8 +50,22 @@ class DeltaLearner(Protocol):
     def take_delta(self) -> State:
         """Return what changed since the last call, or since this learner was made or loaded."""
 
+    def check_delta(self, state: State) -> None:
+        """Check that `apply_delta` can take a state; changes nothing.
+
+        Whoever applies a delta to several learners asks each of them first, so that none has
+        changed when one refuses. Others may predict meanwhile.
+
+        Raises:
+            SnapshotError: `state` does not fit, or holds a weight that is not finite.
+        """
+
     def apply_delta(self, state: State) -> None:
         """Become what the learner was that `state` was taken from; all of it or nothing.
+
+        A server's twin runs ahead: it observes items that the trainer has not come to yet. Where
+        such an item stands in the way (it has a row that the trainer gave to another), it gives
+        way; the caller observes again, afterwards, what lies beyond the delta's positions.
 
         Raises:
             SnapshotError: `state` does not fit; nothing was changed.
