@@ -34,17 +34,17 @@ class ExactIndex:
         k: int,
         *,
         exclude: NDArray[np.int64] | None = None,
-        allow: NDArray[np.int64] | None = None,
+        allowed: NDArray[np.bool_] | None = None,
         effort: int = 1,
     ) -> Hits:
         """Find the k best ids of each query; equal scores come in the order of ids."""
         del effort
         hits = empty_hits(len(queries_BD), k)
         out = frozenset(() if exclude is None else exclude.tolist())
-        among = self._vectors.keys() if allow is None else allow.tolist()
-        ids = np.array(
-            sorted(i for i in set(among) if i in self._vectors and i not in out), dtype=np.int64
-        )
+        among = set(self._vectors)
+        if allowed is not None:
+            among &= set(np.flatnonzero(allowed).tolist())
+        ids = np.array(sorted(among - out), dtype=np.int64)
         if not len(ids):
             return hits
         scores_BN = queries_BD @ np.stack([self._vectors[i] for i in ids.tolist()]).T

@@ -19,7 +19,7 @@ from faiss.contrib.ivf_tools import add_preassigned
 from numpy.typing import NDArray
 
 from domain.state import State
-from retrieval.vector_index import Hits, IndexConfig, empty_hits
+from retrieval.vector_index import NO_ID, Hits, IndexConfig, eligible_bitmap, empty_hits
 
 # Type stubs come with some versions of FAISS only, and lack what is used through these two.
 _faiss: Any = faiss
@@ -100,19 +100,42 @@ class FaissIvfIndex:
         k: int,
         *,
         exclude: NDArray[np.int64] | None = None,
-        allow: NDArray[np.int64] | None = None,
+        allowed: NDArray[np.bool_] | None = None,
         effort: int = 1,
     ) -> Hits:
-        """Find the k best ids in the probed lists; complete once `effort` covers all lists."""
-        if self._index is None:
+        """Find the k best ids in the probed lists; complete once `effort` covers all lists.
+
+        The fewer ids are allowed, the more lists are probed, so that as many vectors are scored as
+        without a filter; when few are, all lists are, and the answer is exact. Whoever still comes
+        back short is searched for in all lists.
+        """
+        num = len(self)
+        if not num:
             return empty_hits(len(queries_BD), k)
-        selector = _selector(exclude, allow)
-        parameters = _faiss.SearchParametersIVF(
-            sel=selector, nprobe=min(self._config.ivf_probes * effort, self._num_lists)
-        )
-        scores_BK, ids_BK = self._index.search(
-            np.ascontiguousarray(queries_BD), k, params=parameters
-        )
+        queries_BD = np.ascontiguousarray(queries_BD)
+        most, probes = num, self._config.ivf_probes * effort
+        if allowed is None:
+            selector = _all_but(exclude)
+        else:
+            eligible = eligible_bitmap(allowed, exclude)
+            most = min(num, int(np.count_nonzero(eligible)))
+            if not most:
+                return empty_hits(len(queries_BD), k)
+            probes = math.ceil(probes * num / most)
+            selector = _faiss.IDSelectorBitmap(np.packbits(eligible, bitorder="little"))
+        if k >= most:
+            probes = self._num_lists
+        probes = min(probes, self._num_lists)
+        hits = self._probe(queries_BD, k, selector, probes)
+        short_B = hits.ids_BK[:, -1] == NO_ID
+        if probes < self._num_lists and short_B.any():
+            again = self._probe(queries_BD[short_B], k, selector, self._num_lists)
+            hits.ids_BK[short_B], hits.scores_BK[short_B] = again.ids_BK, again.scores_BK
+        return hits
+
+    def _probe(self, queries_BD: NDArray[np.float32], k: int, selector: Any, probes: int) -> Hits:
+        parameters = _faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+        scores_BK, ids_BK = self._index.search(queries_BD, k, params=parameters)
         scores_BK[ids_BK < 0] = -np.inf
         return Hits(ids_BK, scores_BK)
 
@@ -155,11 +178,8 @@ class FaissIvfIndex:
             self._start(centroids_LD, int(state["built_with"]))
 
 
-def _selector(exclude: NDArray[np.int64] | None, allow: NDArray[np.int64] | None) -> Any:
-    """Return FAISS's form of the filters, None when there are none."""
-    if allow is not None:
-        out = np.zeros(0, dtype=np.int64) if exclude is None else exclude
-        return faiss.IDSelectorBatch(np.setdiff1d(allow, out))
-    if exclude is not None and len(exclude):
-        return faiss.IDSelectorNot(faiss.IDSelectorBatch(np.ascontiguousarray(exclude)))
-    return None
+def _all_but(exclude: NDArray[np.int64] | None) -> Any:
+    """Return FAISS's form of what is excluded, None when nothing is."""
+    if exclude is None or not len(exclude):
+        return None
+    return _faiss.IDSelectorNot(_faiss.IDSelectorBatch(np.ascontiguousarray(exclude)))

@@ -87,16 +87,16 @@ class VectorIndex(Protocol):
         k: int,
         *,
         exclude: NDArray[np.int64] | None = None,
-        allow: NDArray[np.int64] | None = None,
+        allowed: NDArray[np.bool_] | None = None,
         effort: int = 1,
     ) -> Hits:
-        """Find the k best ids of each query.
+        """Find the k best ids of each query; never fewer than k while that many may be returned.
 
         Args:
             queries_BD: float32, contiguous.
             k: answers wanted per query.
             exclude: ids that must not be returned.
-            allow: when given, only these ids may be returned.
+            allowed: when given, bool (R,): only ids below R whose entry is true may be returned.
             effort: multiplies the part of the index that is searched; 1 is the configured part.
         """
 
@@ -105,6 +105,21 @@ class VectorIndex(Protocol):
 
     def load(self, state: State) -> None:
         """Take back what `save` described; vectors are then given again by `upsert`."""
+
+
+def eligible_bitmap(
+    allowed: NDArray[np.bool_], exclude: NDArray[np.int64] | None
+) -> NDArray[np.bool_]:
+    """Return which ids may be returned: those allowed, less those excluded.
+
+    >>> eligible_bitmap(np.array([True, True, False]), np.array([0, 2, 9])).tolist()
+    [False, True, False]
+    """
+    if exclude is None or not len(exclude):
+        return allowed
+    eligible = allowed.copy()
+    eligible[exclude[exclude < len(allowed)]] = False
+    return eligible
 
 
 def empty_hits(num_queries: int, k: int) -> Hits:

@@ -162,13 +162,52 @@ def test_excluded_ids_make_room_for_the_next_best(index: VectorIndex, k: int) ->
         assert got[b].tolist() == expected
 
 
-def test_only_allowed_ids_are_returned(index: VectorIndex) -> None:
-    index.upsert(FAR + np.arange(NUM), item_vectors(NUM, seed=0))
-    allow = np.array([FAR + 1, FAR + 2, FAR + 3, FAR + NUM + 7])
-    hits = index.search(
-        user_vectors(1, seed=6), 5, allow=allow, exclude=np.array([FAR + 2]), effort=64
-    )
-    assert sorted(hits.ids_BK[0].tolist()) == [NO_ID] * 3 + [FAR + 1, FAR + 3]
+@pytest.mark.parametrize("share", [0.005, 0.1, 0.4, 0.95])
+@pytest.mark.parametrize("k", [1, 10, 400])
+def test_only_allowed_ids_are_returned_and_as_many_as_there_are(
+    case: tuple[VectorIndex, float], share: float, k: int
+) -> None:
+    index, floor = case
+    truth = ExactIndex(WIDTH)
+    for one in (index, truth):
+        one.upsert(np.arange(NUM), item_vectors(NUM, seed=0))
+    rng = np.random.default_rng(11)
+    allowed = rng.random(NUM + 50) < share
+    out = rng.choice(NUM, 60, replace=False)
+    got = index.search(user_vectors(20, seed=6), k, allowed=allowed, exclude=out)
+    best = truth.search(user_vectors(20, seed=6), k, allowed=allowed, exclude=out)
+    eligible = np.setdiff1d(np.flatnonzero(allowed[:NUM]), out)
+    shares = []
+    for b in range(20):
+        found = got.ids_BK[b][got.ids_BK[b] != NO_ID]
+        assert len(set(found.tolist())) == len(found) == min(k, len(eligible))
+        assert np.isin(found, eligible).all()
+        shares.append(np.isin(best.ids_BK[b], got.ids_BK[b]).mean())
+    assert np.mean(shares) >= (floor if len(eligible) > NUM // 16 else 1.0)
+
+
+def test_ids_beyond_what_is_allowed_are_not_returned(index: VectorIndex) -> None:
+    ids = np.append(np.arange(NUM), FAR)
+    index.upsert(ids, item_vectors(NUM + 1, seed=0))
+    for num in (3, NUM):
+        hits = index.search(item_vectors(NUM + 1, seed=0)[-1:], NUM + 1, allowed=np.ones(num) > 0)
+        assert sorted(hits.ids_BK[0][hits.ids_BK[0] != NO_ID].tolist()) == list(range(num))
+    nothing = index.search(user_vectors(1, seed=0), 2, allowed=np.zeros(NUM, np.bool_))
+    assert nothing.ids_BK.tolist() == [[NO_ID, NO_ID]]
+
+
+def test_search_is_never_short_while_eligible_ids_are_held(index: VectorIndex) -> None:
+    # All the lists that a query would probe first hold nothing that may be returned.
+    vectors = item_vectors(NUM, seed=0)
+    index.upsert(np.arange(NUM), vectors)
+    query = user_vectors(1, seed=12)
+    order = np.argsort(-(vectors @ query[0]))
+    near, far = order[:-30], order[-30:]
+    hits = index.search(query, 30, exclude=near)
+    assert sorted(hits.ids_BK[0].tolist()) == sorted(far.tolist())
+    everything = index.search(query, NUM + 5).ids_BK[0]
+    assert sorted(everything[:NUM].tolist()) == list(range(NUM))
+    assert everything[NUM:].tolist() == [NO_ID] * 5
 
 
 def test_index_keeps_no_reference_to_its_input(index: VectorIndex) -> None:
