@@ -22,7 +22,9 @@ HeadraceError
 `-- ServingError           an answer cannot be given
     |-- NotReadyError          no snapshot is live yet
     |-- OverloadedError        the request was refused early because too many are waiting
-    `-- DeadlineExceededError  the caller's deadline passed before an answer was ready
+    |-- DeadlineExceededError  the caller's deadline passed before an answer was ready
+    |-- UnauthenticatedError   the caller did not show who it is, or is not known
+    `-- PermissionDeniedError  the caller is known and may not do this
 """
 
 from __future__ import annotations
@@ -154,8 +156,24 @@ class NotReadyError(ServingError):
 
 
 class OverloadedError(ServingError):
-    """The request was refused early because too many are waiting."""
+    """The request was refused early because too many are waiting, or its caller asks too often.
+
+    Attributes:
+        retry_after_s: after how long trying again may help, None when nobody can tell.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceededError(ServingError):
     """The caller's deadline passed before an answer was ready."""
+
+
+class UnauthenticatedError(ServingError):
+    """The caller did not show who it is, or is not known."""
+
+
+class PermissionDeniedError(ServingError):
+    """The caller is known and may not do this."""
