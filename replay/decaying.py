@@ -70,28 +70,71 @@ class DecayingPairs:
     def __init__(self, half_life_ms: float, max_partners: int) -> None:
         self._growth = _Growth(half_life_ms)
         self._max_partners = max_partners
-        self._partners: dict[int, dict[int, float]] = {}
-        self._totals: dict[int, float] = {}
+        self._partners: dict[int, _Partners] = {}
 
     def add(self, code: int, partner: int, time_ms: int) -> None:
         """Count that `partner` came after `code`."""
         factor = self._growth.rescale(time_ms)
         if factor != 1.0:
-            self._scale(factor)
-        partners = self._partners.setdefault(code, {})
-        weight = self._growth.weight(time_ms)
-        partners[partner] = partners.get(partner, 0.0) + weight
-        self._totals[code] = self._totals.get(code, 0.0) + weight
+            for partners in self._partners.values():
+                partners.scale(factor)
+        partners = self._partners.get(code) or self._partners.setdefault(code, _Partners())
+        partners.add(partner, self._growth.weight(time_ms))
         if len(partners) > self._max_partners:
-            kept = sorted(partners, key=lambda one: -partners[one])[: self._max_partners // 2 + 1]
-            self._partners[code] = {one: partners[one] for one in kept}
+            partners.keep_strongest(self._max_partners // 2 + 1)
 
-    def of(self, code: int) -> tuple[dict[int, float], float]:
-        """Return the weights of what came after `code`, and the weight of all that ever did."""
-        return self._partners.get(code, {}), self._totals.get(code, 1.0) or 1.0
+    def of(self, code: int) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+        """Return what came after `code`, int64 (P,), its weights (P,), and all the weight ever.
 
-    def _scale(self, factor: float) -> None:
-        for partners in self._partners.values():
-            for partner in partners:
-                partners[partner] *= factor
-        self._totals = {code: total * factor for code, total in self._totals.items()}
+        The arrays are those that are counted in: read them, and keep none.
+        """
+        partners = self._partners.get(code)
+        if partners is None:
+            return _NO_CODES, _NO_WEIGHTS, 1.0
+        return *partners.arrays(), partners.total or 1.0
+
+
+_NO_CODES = np.zeros(0, np.int64)
+_NO_WEIGHTS = np.zeros(0, np.float64)
+_FIRST_PARTNERS = 8
+
+
+class _Partners:
+    """What came after one code, as columns: a pass over them costs no Python per partner."""
+
+    __slots__ = ("_codes", "_rows", "_weights", "total")
+
+    def __init__(self) -> None:
+        self._rows: dict[int, int] = {}
+        self._codes = np.zeros(_FIRST_PARTNERS, np.int64)
+        self._weights = np.zeros(_FIRST_PARTNERS)
+        self.total = 0.0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, partner: int, weight: float) -> None:
+        row = self._rows.get(partner)
+        if row is None:
+            row = self._rows[partner] = len(self._rows)
+            if row == len(self._codes):
+                self._codes = np.concatenate([self._codes, np.zeros_like(self._codes)])
+                self._weights = np.concatenate([self._weights, np.zeros_like(self._weights)])
+            self._codes[row] = partner
+            self._weights[row] = 0.0
+        self._weights[row] += weight
+        self.total += weight
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        size = len(self._rows)
+        return self._codes[:size], self._weights[:size]
+
+    def scale(self, factor: float) -> None:
+        self._weights *= factor
+        self.total *= factor
+
+    def keep_strongest(self, num_kept: int) -> None:
+        codes, weights = self.arrays()
+        kept = np.argsort(-weights, kind="stable")[:num_kept]
+        self._codes, self._weights = codes[kept], weights[kept]
+        self._rows = {code: row for row, code in enumerate(self._codes.tolist())}

@@ -11,9 +11,9 @@ and the history, whatever the size of the catalog.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from replay.decaying import DecayingPairs, DecayingWeights
 
 POPULAR, ITEM_ITEM, REPEAT = "popular", "item-item", "repeat"
 BASELINES = (POPULAR, ITEM_ITEM, REPEAT)
+_FIRST_CAPACITY = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +60,11 @@ class RetrievalBaselines:
     def __init__(self, config: RetrievalBaselinesConfig | None = None) -> None:
         self._config = config or RetrievalBaselinesConfig()
         self._codes: dict[str, int] = {}
-        self._available: list[bool] = []
+        self._available = np.zeros(_FIRST_CAPACITY, bool)
+        self._is_met = np.zeros(_FIRST_CAPACITY, bool)
+        self._total = np.zeros(_FIRST_CAPACITY)
         self._popularity = DecayingWeights(self._config.half_life_ms)
         self._pairs = DecayingPairs(self._config.pair_half_life_ms, self._config.max_pairs)
-        self._scorers: dict[str, _Scorer] = {
-            POPULAR: lambda taken: {},
-            ITEM_ITEM: self._item_item,
-            REPEAT: _newest_first,
-        }
 
     def observe_item(self, update: ItemUpdate) -> None:
         """Take an item into the catalog or out of it."""
@@ -79,10 +77,9 @@ class RetrievalBaselines:
         -1 is a miss, 0 a user without history, as in `domain.learners.RetrievalLearner`.
         """
         order = self._order()
-        ranks = {
-            name: [self._target_rank(name, action, order) for action in batch] for name in BASELINES
-        }
-        return {name: np.array(values, np.int64) for name, values in ranks.items()}
+        ranks = np.array([self._ranks(action, order) for action in batch], np.int64)
+        columns = ranks.reshape(-1, len(BASELINES)).T
+        return {name: columns[at].copy() for at, name in enumerate(BASELINES)}
 
     def lists(self, history: History, limit: int) -> dict[str, list[str]]:
         """Return, by baseline, the items it would recommend, best first."""
@@ -103,83 +100,110 @@ class RetrievalBaselines:
                     self._pairs.add(other, code, action.time_ms)
 
     def _order(self) -> _Order:
-        available = np.array(self._available, bool)
+        available = self._available[: len(self._codes)]
         weight = np.where(available, self._popularity.weights(len(available)), -1.0)
         by_rank = np.argsort(-weight, kind="stable")
         rank = np.empty(len(available), np.int64)
         rank[by_rank] = np.arange(1, len(available) + 1)
         return _Order(rank, by_rank[: int(available.sum())])
 
-    def _target_rank(self, name: str, action: PositiveAction, order: _Order) -> int:
+    def _ranks(self, action: PositiveAction, order: _Order) -> tuple[int, int, int]:
+        """Return the rank of an action's item by each baseline, in the order of `BASELINES`."""
         history = action.user.history
         if not len(history):
-            return 0
+            return 0, 0, 0
         code = self._codes.get(action.item_id)
         if code is None or not self._available[code]:
-            return -1
-        used = self._used(name, history)
-        if code in used:
-            return -1
-        scored = self._scored(name, history, used)
-        return _rank(code, scored, used, order.rank)
+            return -1, -1, -1
+        taken = self._taken(history)
+        repeat = _rank(code, self._newest_first(taken), _NOTHING_USED, order.rank)
+        used = self._used(history)
+        if code in used.tolist():
+            return -1, -1, repeat
+        popular = _rank(code, _NOTHING_SCORED, used, order.rank)
+        return popular, _rank(code, self._item_item(taken, used), used, order.rank), repeat
 
     def _top(self, name: str, history: History, order: _Order, limit: int) -> list[int]:
-        used = self._used(name, history)
-        scored = self._scored(name, history, used)
-        first = sorted(scored, key=lambda code: (-scored[code], order.rank[code]))[:limit]
-        for code in order.codes.tolist():
-            if len(first) == limit:
-                break
-            if code not in scored and code not in used:
-                first.append(code)
-        return first
+        """Return the codes a baseline would recommend: scored ones first, then by popularity."""
+        taken = self._taken(history)
+        used = _NOTHING_USED if name == REPEAT else self._used(history)
+        scored = {
+            POPULAR: lambda: _NOTHING_SCORED,
+            ITEM_ITEM: lambda: self._item_item(taken, used),
+            REPEAT: lambda: self._newest_first(taken),
+        }[name]()
+        best = np.lexsort((order.rank[scored.codes], -scored.scores))[:limit]
+        first: list[int] = scored.codes[best].tolist()
+        # No more than these can be in the way of filling the list with what is popular.
+        enough = limit + len(scored.codes) + len(used)
+        passed_over = {*scored.codes.tolist(), *used.tolist()}
+        popular = (code for code in order.codes[:enough].tolist() if code not in passed_over)
+        return first + list(islice(popular, limit - len(first)))
 
-    def _used(self, name: str, history: History) -> set[int]:
-        """Return the items of the catalog that must not be ranked."""
-        if name == REPEAT:
-            return set()
+    def _used(self, history: History) -> NDArray[np.int64]:
+        """Return the items of the catalog that must not be ranked again, each once."""
         known = {self._codes[item] for item in history.item_ids if item in self._codes}
-        return {code for code in known if self._available[code]}
-
-    def _scored(self, name: str, history: History, used: set[int]) -> dict[int, float]:
-        """Return the scored items that may be ranked, all before those without a score."""
-        scored = self._scorers[name](self._taken(history))
-        return {
-            code: score
-            for code, score in scored.items()
-            if self._available[code] and code not in used
-        }
+        return np.array([code for code in known if self._available[code]], np.int64)
 
     def _taken(self, history: History) -> list[int]:
         """Return the codes of the items the user took last, newest first, each once."""
         taken: dict[int, None] = {}
-        for at in range(len(history) - 1, -1, -1):
+        # Bit 0 is the primary head: shown items that nobody took are in histories too.
+        for at in np.flatnonzero(history.outcomes & 1)[::-1].tolist():
             code = self._codes.get(history.item_ids[at])
-            # Bit 0 is the primary head: shown items that nobody took are in histories too.
-            if code is not None and int(history.outcomes[at]) & 1:
+            if code is not None:
                 taken[code] = None
                 if len(taken) == self._config.num_recent:
                     break
         return list(taken)
 
-    def _item_item(self, taken: Sequence[int]) -> dict[int, float]:
-        """Return the chance to be taken after each of these items, added up."""
-        total: dict[int, float] = {}
+    def _newest_first(self, taken: Sequence[int]) -> _Scored:
+        codes = np.array([code for code in taken if self._available[code]], np.int64)
+        return _Scored(codes, -np.arange(len(codes), dtype=np.float64))
+
+    def _item_item(self, taken: Sequence[int], used: NDArray[np.int64]) -> _Scored:
+        """Return the chance to be taken after each of these items, added up, without used ones."""
+        total, is_met = self._total, self._is_met
+        met = []
         for code in taken:
-            partners, weight = self._pairs.of(code)
-            for partner, shared in partners.items():
-                total[partner] = total.get(partner, 0.0) + shared / weight
-        return total
+            partners, shared, weight = self._pairs.of(code)
+            total[partners] += shared / weight
+            new = partners[~is_met[partners]]
+            is_met[new] = True
+            met.append(new)
+        codes = np.concatenate(met) if met else np.zeros(0, np.int64)
+        scores = total[codes]
+        is_met[used] = False
+        keep = is_met[codes] & self._available[codes]
+        # Scratch space, left as it was found: clearing all of it would cost the whole catalog.
+        total[codes] = 0.0
+        is_met[codes] = False
+        return _Scored(codes[keep], scores[keep])
 
     def _code(self, item_id: str) -> int:
         code = self._codes.get(item_id)
         if code is None:
             code = self._codes[item_id] = len(self._codes)
-            self._available.append(True)
+            if code == len(self._available):
+                self._grow()
+            self._available[code] = True
         return code
 
+    def _grow(self) -> None:
+        size = 2 * len(self._available)
+        for name in ("_available", "_is_met", "_total"):
+            column = getattr(self, name)
+            grown = np.zeros(size, column.dtype)
+            grown[: len(column)] = column
+            setattr(self, name, grown)
 
-_Scorer: TypeAlias = Callable[[Sequence[int]], dict[int, float]]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scored:
+    """Items that come before all others: available codes, each once, and their scores."""
+
+    codes: NDArray[np.int64]
+    scores: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,20 +214,18 @@ class _Order:
     codes: NDArray[np.int64]
 
 
-def _newest_first(taken: Sequence[int]) -> dict[int, float]:
-    return {code: -float(at) for at, code in enumerate(taken)}
+_NOTHING_USED = np.zeros(0, np.int64)
+_NOTHING_SCORED = _Scored(np.zeros(0, np.int64), np.zeros(0, np.float64))
 
 
-def _rank(code: int, scored: Mapping[int, float], used: set[int], rank: NDArray[np.int64]) -> int:
+def _rank(code: int, scored: _Scored, used: NDArray[np.int64], rank: NDArray[np.int64]) -> int:
     """Return the rank of a code: scored items by score, then the others by popularity."""
-    own = int(rank[code])
-    if code in scored:
-        score = scored[code]
-        return 1 + sum(
-            1
-            for other, value in scored.items()
-            if value > score or (value == score and rank[other] < own)
-        )
-    ahead = sum(1 for other in used if rank[other] < own)
-    ahead += sum(1 for other in scored if rank[other] < own)
-    return len(scored) + own - ahead
+    own = rank[code]
+    more_popular = rank[scored.codes] < own
+    found = np.flatnonzero(scored.codes == code)
+    if len(found):
+        score = scored.scores[found[0]]
+        ties = (scored.scores == score) & more_popular
+        return 1 + int(np.count_nonzero((scored.scores > score) | ties))
+    ahead = np.count_nonzero(rank[used] < own) + np.count_nonzero(more_popular)
+    return len(scored.codes) + int(own) - int(ahead)

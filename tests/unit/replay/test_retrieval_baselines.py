@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -202,6 +205,54 @@ def test_rank_is_the_place_in_the_whole_list(name: str, seed: int) -> None:
         assert len(everything) == len(set(everything))
         expected = everything.index(action.item_id) + 1 if action.item_id in everything else -1
         assert rank == expected
+
+
+def plainly(
+    actions: Sequence[PositiveAction], asked: PositiveAction, now: int, half_life_ms: int
+) -> int:
+    """The rank by item-item, from the list of everything that was taken and nothing else."""
+    catalog = list(dict.fromkeys(action.item_id for action in actions))
+    popular: dict[str, float] = defaultdict(float)
+    pairs: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    total: dict[str, float] = defaultdict(float)
+    for action in actions:
+        weight = 0.5 ** ((now - action.time_ms) / half_life_ms)
+        popular[action.item_id] += weight
+        for other in dict.fromkeys(reversed(action.user.history.item_ids)):
+            if other in catalog and other != action.item_id:
+                pairs[other][action.item_id] += weight
+                total[other] += weight
+    score: dict[str, float] = defaultdict(float)
+    for other in dict.fromkeys(reversed(asked.user.history.item_ids)):
+        for partner, shared in pairs[other].items():
+            score[partner] += shared / total[other]
+    ranked = [item for item in catalog if item not in asked.user.history.item_ids]
+    ranked.sort(key=lambda item: (item not in score, -score.get(item, 0.0), -popular[item]))
+    return ranked.index(asked.item_id) + 1 if asked.item_id in ranked else -1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_item_item_ranks_as_the_list_of_all_actions_says(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Times are whole half-lives, so that weights are powers of two and ties are ties.
+    config = RetrievalBaselinesConfig(half_life_ms=10.0, pair_half_life_ms=10.0)
+    baselines = RetrievalBaselines(config)
+    actions = [took(f"i{item}", 0, history()) for item in range(60)]
+    baselines.learn(actions)
+    ranked = []
+    for step in range(30):
+        now = 10 * step
+        batch = []
+        for _ in range(10):
+            had = dict.fromkeys(f"i{item}" for item in rng.integers(60, size=rng.integers(1, 8)))
+            batch.append(took(f"i{rng.integers(60)}", now, history(*had)))
+        if step % 10 == 9:
+            for one, rank in zip(batch, ranks(baselines, *batch, name=ITEM_ITEM), strict=True):
+                assert rank == plainly(actions, one, now, 10)
+                ranked.append(rank)
+        baselines.learn(batch)
+        actions += batch
+    assert len(set(ranked)) > 10
 
 
 @pytest.mark.parametrize("name", ["half_life_ms", "pair_half_life_ms", "num_recent", "max_pairs"])
