@@ -23,6 +23,7 @@ HeadraceError
     |-- NotReadyError          no snapshot is live yet
     |-- OverloadedError        the request was refused early because too many are waiting
     |-- DeadlineExceededError  the caller's deadline passed before an answer was ready
+    |-- CallCancelledError     the caller went away before an answer was ready
     |-- UnauthenticatedError   the caller did not show who it is, or is not known
     `-- PermissionDeniedError  the caller is known and may not do this
 """
@@ -169,6 +170,10 @@ class OverloadedError(ServingError):
 
 class DeadlineExceededError(ServingError):
     """The caller's deadline passed before an answer was ready."""
+
+
+class CallCancelledError(ServingError):
+    """The caller went away before an answer was ready."""
 
 
 class UnauthenticatedError(ServingError):

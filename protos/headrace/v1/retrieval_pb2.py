@@ -22,29 +22,34 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.headrace.v1 import events_pb2 as protos_dot_headrace_dot_v1_dot_events__pb2
 from protos.headrace.v1 import failure_pb2 as protos_dot_headrace_dot_v1_dot_failure__pb2
 from protos.headrace.v1 import filters_pb2 as protos_dot_headrace_dot_v1_dot_filters__pb2
 from protos.headrace.v1 import recommender_pb2 as protos_dot_headrace_dot_v1_dot_recommender__pb2
 from protos.headrace.v1 import tensors_pb2 as protos_dot_headrace_dot_v1_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/headrace/v1/retrieval.proto\x12\x0bheadrace.v1\x1a protos/headrace/v1/failure.proto\x1a protos/headrace/v1/filters.proto\x1a$protos/headrace/v1/recommender.proto\x1a protos/headrace/v1/tensors.proto\"\x9c\x01\n\x0fRetrieveRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x14\n\x0c\x65xclude_seen\x18\x03 \x01(\x08\x12%\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x14.headrace.v1.Filters\x12,\n\x0b\x61nswer_form\x18\x05 \x01(\x0e\x32\x17.headrace.v1.AnswerForm\"\x8e\x01\n\x10RetrieveResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.headrace.v1.ScoredItem\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.headrace.v1.AnswerInfo\x12+\n\x07tensors\x18\x03 \x01(\x0b\x32\x1a.headrace.v1.ScoredTensors\"F\n\x14\x42\x61tchRetrieveRequest\x12.\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.headrace.v1.RetrieveRequest\"x\n\x0fRetrieveOutcome\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1d.headrace.v1.RetrieveResponseH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.headrace.v1.FailureH\x00\x42\t\n\x07outcome\"G\n\x15\x42\x61tchRetrieveResponse\x12.\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1c.headrace.v1.RetrieveOutcome2\xac\x01\n\tRetrieval\x12G\n\x08Retrieve\x12\x1c.headrace.v1.RetrieveRequest\x1a\x1d.headrace.v1.RetrieveResponse\x12V\n\rBatchRetrieve\x12!.headrace.v1.BatchRetrieveRequest\x1a\".headrace.v1.BatchRetrieveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/headrace/v1/retrieval.proto\x12\x0bheadrace.v1\x1a\x1fprotos/headrace/v1/events.proto\x1a protos/headrace/v1/failure.proto\x1a protos/headrace/v1/filters.proto\x1a$protos/headrace/v1/recommender.proto\x1a protos/headrace/v1/tensors.proto\"\xa3\x02\n\x0fRetrieveRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x14\n\x0c\x65xclude_seen\x18\x03 \x01(\x08\x12%\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x14.headrace.v1.Filters\x12,\n\x0b\x61nswer_form\x18\x05 \x01(\x0e\x32\x17.headrace.v1.AnswerForm\x12:\n\x07\x63ontext\x18\x06 \x03(\x0b\x32).headrace.v1.RetrieveRequest.ContextEntry\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\"\x8e\x01\n\x10RetrieveResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.headrace.v1.ScoredItem\x12%\n\x04info\x18\x02 \x01(\x0b\x32\x17.headrace.v1.AnswerInfo\x12+\n\x07tensors\x18\x03 \x01(\x0b\x32\x1a.headrace.v1.ScoredTensors\"F\n\x14\x42\x61tchRetrieveRequest\x12.\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.headrace.v1.RetrieveRequest\"x\n\x0fRetrieveOutcome\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1d.headrace.v1.RetrieveResponseH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.headrace.v1.FailureH\x00\x42\t\n\x07outcome\"G\n\x15\x42\x61tchRetrieveResponse\x12.\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1c.headrace.v1.RetrieveOutcome2\xac\x01\n\tRetrieval\x12G\n\x08Retrieve\x12\x1c.headrace.v1.RetrieveRequest\x1a\x1d.headrace.v1.RetrieveResponse\x12V\n\rBatchRetrieve\x12!.headrace.v1.BatchRetrieveRequest\x1a\".headrace.v1.BatchRetrieveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.headrace.v1.retrieval_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RETRIEVEREQUEST']._serialized_start=192
-  _globals['_RETRIEVEREQUEST']._serialized_end=348
-  _globals['_RETRIEVERESPONSE']._serialized_start=351
-  _globals['_RETRIEVERESPONSE']._serialized_end=493
-  _globals['_BATCHRETRIEVEREQUEST']._serialized_start=495
-  _globals['_BATCHRETRIEVEREQUEST']._serialized_end=565
-  _globals['_RETRIEVEOUTCOME']._serialized_start=567
-  _globals['_RETRIEVEOUTCOME']._serialized_end=687
-  _globals['_BATCHRETRIEVERESPONSE']._serialized_start=689
-  _globals['_BATCHRETRIEVERESPONSE']._serialized_end=760
-  _globals['_RETRIEVAL']._serialized_start=763
-  _globals['_RETRIEVAL']._serialized_end=935
+  _globals['_RETRIEVEREQUEST_CONTEXTENTRY']._loaded_options = None
+  _globals['_RETRIEVEREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
+  _globals['_RETRIEVEREQUEST']._serialized_start=225
+  _globals['_RETRIEVEREQUEST']._serialized_end=516
+  _globals['_RETRIEVEREQUEST_CONTEXTENTRY']._serialized_start=443
+  _globals['_RETRIEVEREQUEST_CONTEXTENTRY']._serialized_end=516
+  _globals['_RETRIEVERESPONSE']._serialized_start=519
+  _globals['_RETRIEVERESPONSE']._serialized_end=661
+  _globals['_BATCHRETRIEVEREQUEST']._serialized_start=663
+  _globals['_BATCHRETRIEVEREQUEST']._serialized_end=733
+  _globals['_RETRIEVEOUTCOME']._serialized_start=735
+  _globals['_RETRIEVEOUTCOME']._serialized_end=855
+  _globals['_BATCHRETRIEVERESPONSE']._serialized_start=857
+  _globals['_BATCHRETRIEVERESPONSE']._serialized_end=928
+  _globals['_RETRIEVAL']._serialized_start=931
+  _globals['_RETRIEVAL']._serialized_end=1103
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from protos.headrace.v1 import events_pb2 as _events_pb2
 from protos.headrace.v1 import failure_pb2 as _failure_pb2
 from protos.headrace.v1 import filters_pb2 as _filters_pb2
 from protos.headrace.v1 import recommender_pb2 as _recommender_pb2
@@ -11,18 +12,27 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RetrieveRequest(_message.Message):
-    __slots__ = ("user_id", "limit", "exclude_seen", "filters", "answer_form")
+    __slots__ = ("user_id", "limit", "exclude_seen", "filters", "answer_form", "context")
+    class ContextEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _events_pb2.FeatureValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_events_pb2.FeatureValue, _Mapping]] = ...) -> None: ...
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_SEEN_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FORM_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     limit: int
     exclude_seen: bool
     filters: _filters_pb2.Filters
     answer_form: _tensors_pb2.AnswerForm
-    def __init__(self, user_id: _Optional[str] = ..., limit: _Optional[int] = ..., exclude_seen: _Optional[bool] = ..., filters: _Optional[_Union[_filters_pb2.Filters, _Mapping]] = ..., answer_form: _Optional[_Union[_tensors_pb2.AnswerForm, str]] = ...) -> None: ...
+    context: _containers.MessageMap[str, _events_pb2.FeatureValue]
+    def __init__(self, user_id: _Optional[str] = ..., limit: _Optional[int] = ..., exclude_seen: _Optional[bool] = ..., filters: _Optional[_Union[_filters_pb2.Filters, _Mapping]] = ..., answer_form: _Optional[_Union[_tensors_pb2.AnswerForm, str]] = ..., context: _Optional[_Mapping[str, _events_pb2.FeatureValue]] = ...) -> None: ...
 
 class RetrieveResponse(_message.Message):
     __slots__ = ("items", "info", "tensors")
