@@ -69,7 +69,8 @@ class RetrievalBaselines:
     def observe_item(self, update: ItemUpdate) -> None:
         """Take an item into the catalog or out of it."""
         if update.available or update.item_id in self._codes:
-            self._available[self._code(update.item_id)] = update.available
+            code = self._code(update.item_id)  # first: it may make the columns longer
+            self._available[code] = update.available
 
     def target_ranks(self, batch: Sequence[PositiveAction]) -> dict[str, NDArray[np.int64]]:
         """Return, by baseline, the 1-based rank of each action's item, int64 (B,).

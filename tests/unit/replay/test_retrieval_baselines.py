@@ -169,6 +169,14 @@ def test_repeat_ranks_what_was_taken_last_first_and_then_the_popular() -> None:
     assert ranks(baselines, *asked, name=POPULAR) == [-1, -1, 1]
 
 
+def test_catalog_of_thousands_is_ranked_to_its_last_item() -> None:
+    items = [f"i{at}" for at in range(3_000)]
+    baselines = know(fresh(), *items)
+    baselines.learn([took("i2999", before=history("i2998"))])
+    assert baselines.lists(history("i2998"), 3)[ITEM_ITEM] == ["i2999", "i0", "i1"]
+    assert ranks(baselines, took("i2999"), took("i0"), took("i2998")) == [1, 2, 3_000]
+
+
 # Against the slow twin
 
 
