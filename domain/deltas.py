@@ -45,30 +45,39 @@ class Delta:
 
 
 class DeltaLearner(Protocol):
-    """A learner that can tell what changed, and whose twin can take it over."""
+    """A learner that can tell what changed, and whose twin can take it over.
+
+    A twin is a learner that loaded a snapshot and then was told to `follow`. It cannot learn: what
+    only learning needs (optimiser state, say) does not travel.
+    """
 
     def take_delta(self) -> State:
         """Return what changed since the last call, or since this learner was made or loaded."""
 
-    def check_delta(self, state: State) -> None:
-        """Check that `apply_delta` can take a state; changes nothing.
+    def follow(self) -> None:
+        """Become a twin: from now on only deltas teach. Called once, right after `load`.
 
-        Whoever applies a delta to several learners asks each of them first, so that none has
-        changed when one refuses. Others may predict meanwhile.
+        What a twin observes by itself meanwhile (items of the log's end) is there at once and is
+        taken back by the next `apply_delta`, which stands at an earlier position; whoever lets it
+        observe does so again with what lies behind `Delta.positions`.
+        """
+
+    def check_delta(self, state: State) -> None:
+        """Raise what `apply_delta` would raise; change nothing.
+
+        So that a delta of several learners is applied to all of them or to none.
 
         Raises:
-            SnapshotError: `state` does not fit, or holds a weight that is not finite.
+            SnapshotError: `state` does not fit, or this is no twin.
         """
 
     def apply_delta(self, state: State) -> None:
         """Become what the learner was that `state` was taken from; all of it or nothing.
 
-        A server's twin runs ahead: it observes items that the trainer has not come to yet. Where
-        such an item stands in the way (it has a row that the trainer gave to another), it gives
-        way; the caller observes again, afterwards, what lies beyond the delta's positions.
+        Nobody may read meanwhile.
 
         Raises:
-            SnapshotError: `state` does not fit; nothing was changed.
+            SnapshotError: `state` does not fit, or this is no twin; nothing was changed.
         """
 
 
