@@ -14,21 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Gauge,
-    Histogram,
-    Metric,
     ProcessCollector,
     disable_created_metrics,
 )
 
 from domain.examples import LearnReport
+from monitoring.freshness_metrics import FreshnessMetrics
 from monitoring.head_quality import HeadQuality
+from monitoring.instruments import Maker
 from monitoring.prequential_quality import Scope
 from monitoring.prequential_ranks import RankQuality
 
@@ -40,6 +38,7 @@ LEARNERS = ("ranking", "retrieval")
 SCOPES: tuple[Scope, ...] = ("progressive", "window")
 METHODS = ("recommend", "retrieve", "rank", "publish")
 PATHS = ("ranked", "retrieved", "popular", "cold_start")
+QUEUES = ("thread", "turn")
 STAGES = ("retrieve", "rank", "compensate", "log")
 DRIFT_DETECTORS = ("adwin", "page_hinkley", "kswin")
 FIELD_DETECTORS = ("psi", "share")
@@ -61,22 +60,6 @@ PUBLISH_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 CANDIDATE_BUCKETS = (0.0, 1.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """How one instrument was declared.
-
-    Attributes:
-        name: full name as Prometheus shows it.
-        kind: "counter", "gauge" or "histogram".
-        labels: values of each label; empty when the configuration decides them.
-    """
-
-    name: str
-    kind: str
-    labels: Mapping[str, Sequence[str]]
-    help: str
-
-
 class Metrics:
     """All instruments of one process over a registry of its own.
 
@@ -90,7 +73,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        maker = _Maker(self.registry)
+        maker = Maker(self.registry)
         self.stream = StreamMetrics(maker)
         self.snapshot = SnapshotMetrics(maker)
         self.journal = JournalMetrics(maker)
@@ -106,7 +89,7 @@ class Metrics:
 class StreamMetrics:
     """Event log to learning steps."""
 
-    def __init__(self, make: _Maker) -> None:
+    def __init__(self, make: Maker) -> None:
         self.events = make.counter(
             "stream_events_total", "Events taken in, repeats included.", kind=EVENT_KINDS
         )
@@ -196,7 +179,7 @@ class StreamMetrics:
 class SnapshotMetrics:
     """Snapshots, as their publisher sees them."""
 
-    def __init__(self, make: _Maker) -> None:
+    def __init__(self, make: Maker) -> None:
         self.publish_seconds = make.histogram(
             "snapshot_publish_seconds", "Time to write and publish a snapshot.", PUBLISH_BUCKETS_S
         )
@@ -221,7 +204,7 @@ class SnapshotMetrics:
 class JournalMetrics:
     """The step journal on the disk."""
 
-    def __init__(self, make: _Maker) -> None:
+    def __init__(self, make: Maker) -> None:
         self.size_bytes = make.gauge("stream_journal_size_bytes", "Size of all segments kept.")
         self.segments = make.gauge("stream_journal_segments", "Segments kept.")
 
@@ -234,7 +217,7 @@ class JournalMetrics:
 class RetrievalMetrics:
     """The catalog and how well it is searched."""
 
-    def __init__(self, make: _Maker) -> None:
+    def __init__(self, make: Maker) -> None:
         self.catalog_items = make.gauge("retrieval_catalog_items", "Items that may be retrieved.")
         self.recall_at_20 = make.gauge(
             "retrieval_recall_at_20_ratio",
@@ -254,14 +237,14 @@ class RetrievalMetrics:
 class RankingMetrics:
     """The ranker's embedding tables."""
 
-    def __init__(self, make: _Maker) -> None:
+    def __init__(self, make: Maker) -> None:
         self.embedding_rows = make.gauge("ranking_embedding_rows", "Rows in use, all tables.")
 
 
 class MemoryMetrics:
     """The error memory."""
 
-    def __init__(self, make: _Maker) -> None:
+    def __init__(self, make: Maker) -> None:
         self.weight = make.gauge(
             "memory_lambda", "Weight of the correction; 0 is no correction.", head=CONFIGURED
         )
@@ -270,7 +253,7 @@ class MemoryMetrics:
 class MonitoringMetrics:
     """Quality of the scores, drift, and what went wrong."""
 
-    def __init__(self, make: _Maker) -> None:
+    def __init__(self, make: Maker) -> None:
         def quality(name: str, text: str) -> Gauge:
             return make.gauge(
                 f"monitoring_{name}", text, variant=CONFIGURED, head=CONFIGURED, scope=SCOPES
@@ -287,6 +270,11 @@ class MonitoringMetrics:
             "monitoring_drift_signals_total",
             "Drift signals given.",
             detector=DRIFT_DETECTORS,
+            stream=CONFIGURED,
+        )
+        self.drift_stream_value = make.gauge(
+            "monitoring_drift_stream_value",
+            "Newest point of a watched stream, in the stream's own unit.",
             stream=CONFIGURED,
         )
         self.drift_live_signals = make.gauge(
@@ -329,9 +317,13 @@ class MonitoringMetrics:
 
 
 class ServingMetrics:
-    """Requests and the models that answer them."""
+    """Requests and the models that answer them.
 
-    def __init__(self, make: _Maker) -> None:
+    Attributes:
+        freshness: how soon what happens changes answers.
+    """
+
+    def __init__(self, make: Maker) -> None:
         self.requests = make.counter(
             "serving_requests_total",
             "Requests answered, by gRPC status.",
@@ -354,6 +346,15 @@ class ServingMetrics:
         self.refused = make.counter(
             "serving_refused_total", "Requests refused early because too many were waiting."
         )
+        self.over_quota = make.counter(
+            "serving_over_quota_total", "Requests refused because their client asked too often."
+        )
+        self.queue_seconds = make.histogram(
+            "serving_queue_seconds",
+            "Time that a request waited before work on it began.",
+            STAGE_BUCKETS_S,
+            place=QUEUES,
+        )
         self.model_age_seconds = make.gauge(
             "serving_model_age_seconds", "Newest event in the served models to now."
         )
@@ -366,6 +367,7 @@ class ServingMetrics:
         self.tail_lag_seconds = make.gauge(
             "serving_tail_lag_seconds", "Newest event in served histories to now."
         )
+        self.freshness = FreshnessMetrics(make)
         self.impressions_logged = make.counter(
             "serving_impressions_logged_total", "Shown lists written to the event log."
         )
@@ -377,89 +379,13 @@ class ServingMetrics:
 class AppMetrics:
     """What runs here."""
 
-    def __init__(self, make: _Maker) -> None:
+    def __init__(self, make: Maker) -> None:
         self.info = make.gauge(
             "app_info",
             "Always 1; the labels say what runs.",
             process=CONFIGURED,
             version=CONFIGURED,
         )
-
-
-class _Maker:
-    """Declares instruments; those with one enumerated label show all its values from the start.
-
-    Without that, a counter's first increment is a series that appears at 1, and `rate()` over it
-    misses exactly the first error.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-        self.made: list[Instrument] = []
-
-    def counter(self, name: str, text: str, **labels: Sequence[str]) -> Counter:
-        full = self._declare(name, "counter", text, labels)
-        counter = Counter(full, text, tuple(labels), registry=self._registry)
-        for label, value in _known_values(labels):
-            counter.labels(**{label: value})
-        return counter
-
-    def gauge(self, name: str, text: str, **labels: Sequence[str]) -> Gauge:
-        full = self._declare(name, "gauge", text, labels)
-        if not labels:
-            return _LateGauge(full, text, registry=self._registry)
-        return Gauge(full, text, tuple(labels), registry=self._registry)
-
-    def histogram(
-        self, name: str, text: str, buckets: Sequence[float], **labels: Sequence[str]
-    ) -> Histogram:
-        full = self._declare(name, "histogram", text, labels)
-        histogram = Histogram(
-            full, text, tuple(labels), registry=self._registry, buckets=tuple(buckets)
-        )
-        for label, value in _known_values(labels):
-            histogram.labels(**{label: value})
-        return histogram
-
-    def _declare(self, name: str, kind: str, text: str, labels: Mapping[str, Sequence[str]]) -> str:
-        full = f"headrace_{name}"
-        self.made.append(Instrument(full, kind, dict(labels), text))
-        return full
-
-
-class _LateGauge(Gauge):
-    """A gauge without labels that is not shown before it is set; with labels all gauges are so.
-
-    Every process declares every instrument, and a server that shows a snapshot age of 0 because it
-    never publishes one would be lying.
-    """
-
-    _is_set = False
-
-    def set(self, value: float) -> None:
-        self._is_set = True
-        super().set(value)
-
-    def inc(self, amount: float = 1) -> None:
-        self._is_set = True
-        super().inc(amount)
-
-    def dec(self, amount: float = 1) -> None:
-        self._is_set = True
-        super().dec(amount)
-
-    def set_function(self, f: Callable[[], float]) -> None:
-        self._is_set = True
-        super().set_function(f)
-
-    def collect(self) -> Iterable[Metric]:
-        return super().collect() if self._is_set else ()
-
-
-def _known_values(labels: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    if len(labels) != 1:
-        return []
-    return [(label, value) for label, values in labels.items() for value in values]
 
 
 def _show(gauge: Gauge, value: float | None, **labels: str) -> None:

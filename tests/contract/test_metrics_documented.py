@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.metrics import Instrument, Metrics
+from monitoring.instruments import Instrument
+from monitoring.metrics import Metrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(headrace_\w+)` \| (.*) \| (.*) \| (.*) \|$")

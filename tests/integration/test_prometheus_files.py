@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring.metrics import Instrument, Metrics
+from monitoring.instruments import Instrument
+from monitoring.metrics import Metrics
 from tests.needed_tools import need
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
