@@ -108,6 +108,7 @@ class RetrievalRequest:
         exclude: item ids that must not be returned (seen items, deny lists).
         allow: when given, only these item ids may be returned.
         where: conditions that every returned item meets, all of them.
+        context: features of the moment; popular items may differ by them.
     """
 
     user: UserView
@@ -116,6 +117,7 @@ class RetrievalRequest:
     exclude: frozenset[str] = frozenset()
     allow: frozenset[str] | None = None
     where: tuple[ItemCondition, ...] = ()
+    context: Features = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,9 @@ from domain.features import FeatureSchema
 from domain.requests import Candidates, RetrievalRequest, UserView
 from domain.state import State
 from retrieval.catalog import Catalog
+from retrieval.eligibility import Eligibility
 from retrieval.id_rows import UNKNOWN
+from retrieval.item_columns import ItemColumns
 from retrieval.live_index import LiveIndex
 from retrieval.negatives import NegativeSampler, NegativesConfig
 from retrieval.optimizer import ScorerOptimizer
@@ -96,12 +98,30 @@ class RetrievalModel:
         )
         self._sampler = NegativeSampler(config.negatives, np.random.default_rng(seed))
         self._live_index = LiveIndex(config.index, config.tower.width + 1, self._index_vectors)
-        self._retriever = Retriever(self._scorer, self._catalog, self._live_index)
+        self._columns = ItemColumns(schema)
+        eligibility = Eligibility(self._catalog, self._columns)
+        self._retriever = Retriever(self._scorer, self._catalog, self._live_index, eligibility)
 
     @property
     def num_items(self) -> int:
         """Return how many items can be recommended."""
         return self._catalog.num_available
+
+    def sample_items(self, limit: int) -> tuple[str, ...]:
+        """Return at most `limit` items that can be recommended, spread evenly over the catalog."""
+        rows = np.flatnonzero(self._catalog.available)
+        if len(rows) > limit:
+            rows = rows[np.arange(limit) * len(rows) // limit]
+        return tuple(self._catalog.ids.ids_of(rows))
+
+    def item_vectors(self, item_ids: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of items as they are now, float32 (K, D); NaN for unknown items."""
+        rows = np.array([self._catalog.ids.row(item_id) for item_id in item_ids], np.int64)
+        known = rows != UNKNOWN
+        vectors_KD = np.full((len(rows), self._config.tower.width), np.nan, np.float32)
+        with torch.no_grad():
+            vectors_KD[known] = self._scorer.items.embed(rows[known]).vectors_RD.numpy()
+        return vectors_KD
 
     def observe_item(self, update: ItemUpdate) -> None:
         """Take an item into the catalog, refresh its features, or take it out.
@@ -118,6 +138,7 @@ class RetrievalModel:
         row = self._catalog.ids.row(update.item_id)
         self._catalog.set_available(row, available=True)
         self._scorer.items.describe(row, update.features)
+        self._columns.describe(row, update.features)
         self._live_index.mark(row)
 
     def retrieve(self, request: RetrievalRequest) -> Candidates:
@@ -130,9 +151,9 @@ class RetrievalModel:
             self._retriever.refresh()
         return self._retriever.retrieve(request, self._encode([request.user], [request.time_ms]))
 
-    def popular(self, limit: int, exclude: frozenset[str] = frozenset()) -> Candidates:
+    def popular(self, request: RetrievalRequest) -> Candidates:
         """Return what is popular and recent, best first, for when nothing else can answer."""
-        return self._retriever.popular(limit, exclude)
+        return self._retriever.popular(request)
 
     def target_ranks(self, batch: Sequence[PositiveAction]) -> NDArray[np.int64]:
         """Return the 1-based exact rank of each action's item over the whole catalog as it stands.
@@ -218,10 +239,12 @@ class RetrievalModel:
         if len(evicted):
             self._live_index.drop(evicted)
             self._scorer.reset(evicted)
+            self._columns.reset(evicted)
             self._sampler.reset(evicted)
         for item_id, time_ms in zip(item_ids, times_ms, strict=True):
             self._catalog.admit(item_id, time_ms)
         self._scorer.grow(self._catalog.num_rows)
+        self._columns.grow(self._catalog.num_rows)
         self._sampler.grow(self._catalog.num_rows)
 
     def _encode(self, users: Sequence[UserView], times_ms: Sequence[int]) -> UserBatch:
@@ -250,6 +273,7 @@ class RetrievalModel:
             "schema": self._schema.hash,
             "shapes": self._config.shapes(),
             "catalog": self._catalog.save(),
+            "columns": self._columns.save(),
             "items": self._scorer.items.save(),
             "queries": self._scorer.queries.save(),
             "prior": self._scorer.prior.save(),
@@ -277,6 +301,7 @@ class RetrievalModel:
                     f"got {state['shapes'].get(name)}"
                 )
         self._catalog.load(state["catalog"])
+        self._columns.load(state["columns"])
         self._scorer.items.load(state["items"])
         self._scorer.queries.load(state["queries"])
         self._scorer.prior.load(state["prior"])

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from domain.requests import Candidates, RetrievalRequest
 from retrieval.catalog import Catalog
+from retrieval.eligibility import Eligibility
 from retrieval.live_index import LiveIndex
 from retrieval.scorer import Scorer
 from retrieval.user_batch import UserBatch
 
-_WIDEN = 4
-_MAX_EFFORT = 64
-"""The index is searched with 1, 4, 16, 64 times the configured part, then all items are scored."""
+_FEW = 1_000
+"""When a filter leaves no more than so many items all are scored: cheaper than a narrow search."""
 
 _NUM_POPULAR = 200
 
@@ -29,10 +29,13 @@ _NUM_POPULAR = 200
 class Retriever:
     """Answers retrieval requests; safe from many threads while nobody learns."""
 
-    def __init__(self, scorer: Scorer, catalog: Catalog, live_index: LiveIndex) -> None:
+    def __init__(
+        self, scorer: Scorer, catalog: Catalog, live_index: LiveIndex, eligibility: Eligibility
+    ) -> None:
         self._scorer = scorer
         self._catalog = catalog
         self._live_index = live_index
+        self._eligibility = eligibility
         self._popular = np.zeros(0, dtype=np.int64)
 
     def refresh(self) -> None:
@@ -44,60 +47,46 @@ class Retriever:
         """Return the best candidates of one user, best first; ties go to the older item.
 
         Args:
-            request: whom for, how many, and what must not or may only be returned.
+            request: whom for, how many, and the filters that every one of them passes.
             users: the request's user, encoded; a batch of one.
         """
         query_1D = self._scorer.embed_users(users, [request.user.features])
-        if request.allow is None:
-            rows = self._candidates(request, users, query_1D)
-        else:
-            rows = self._eligible(request.exclude, request.allow)
+        rows = self._candidates(request, users, query_1D)
         if request.limit < 1 or not len(rows):
             return Candidates((), np.zeros(0, dtype=np.float32))
         scores_1R = self._scorer.scores(query_1D, users, rows, self._catalog.num_available)
         return self._answer(scores_1R[0].numpy(), rows, request.limit)
 
-    def popular(self, limit: int, exclude: frozenset[str]) -> Candidates:
-        """Return what is popular and recent, best first; needs neither user nor towers."""
-        rows = self._eligible(exclude, None)
+    def popular(self, request: RetrievalRequest) -> Candidates:
+        """Return what is popular and recent, best first; needs neither history nor towers."""
+        rows = self._eligibility.rows(request)
         popularity_N = self._scorer.popularity(self._catalog.num_available)
-        return self._answer(popularity_N[rows], rows, max(limit, 0))
+        return self._answer(popularity_N[rows], rows, max(request.limit, 0))
 
     def _candidates(
         self, request: RetrievalRequest, users: UserBatch, query_1D: Tensor
     ) -> NDArray[np.int64]:
         """Return at least as many eligible rows as are wanted, ascending, or all there are.
 
-        What stands beside the index does not count: a search that comes back short is widened
-        even when popular items would fill the answer.
+        What stands beside the index does not count: popular items never take the place of what a
+        search should have found.
         """
         excluded = self._catalog.ids.known(request.exclude)
-        available = self._catalog.available
-        num_eligible = self._catalog.num_available - int(available[excluded].sum())
+        available_N, allowed_N = self._catalog.available, self._eligibility.allowed(request)
+        reachable_N = available_N if allowed_N is None else allowed_N
+        num_eligible = int(np.count_nonzero(reachable_N)) - int(reachable_N[excluded].sum())
         # Vectors a few steps old may swap neighbours at the edge: look a little beyond it.
         k = request.limit + request.limit // 4 + 16
-        if k >= num_eligible:
-            return self._eligible(request.exclude, None)
-        beside = np.concatenate(
-            [self._popular, self._scorer.prior.successor_rows(users.recent_BK[0], request.time_ms)]
-        )
+        if num_eligible <= max(k, 0 if allowed_N is None else _FEW):
+            return self._eligibility.rows(request)
         query_1E = torch.cat([query_1D, torch.ones((1, 1))], dim=1).numpy()
-        effort = 1
-        while effort <= _MAX_EFFORT:
-            hits = self._live_index.index.search(query_1E, k, exclude=excluded, effort=effort)
-            found = hits.ids_BK[0][hits.ids_BK[0] >= 0]
-            if len(found) >= request.limit:
-                rows: NDArray[np.int64] = np.setdiff1d(np.concatenate([found, beside]), excluded)
-                return rows[available[rows]]
-            effort *= _WIDEN
-        return self._eligible(request.exclude, None)
-
-    def _eligible(self, exclude: frozenset[str], allow: frozenset[str] | None) -> NDArray[np.int64]:
-        """Return every row that may be returned, ascending."""
-        ids = self._catalog.ids
-        available = self._catalog.available
-        rows = np.flatnonzero(available) if allow is None else ids.known(allow)
-        return np.setdiff1d(rows[available[rows]], ids.known(exclude), assume_unique=True)
+        hits = self._live_index.index.search(query_1E, k, exclude=excluded, allowed=allowed_N)
+        found = hits.ids_BK[0][hits.ids_BK[0] >= 0]
+        if len(found) < request.limit:
+            return self._eligibility.rows(request)
+        successors = self._scorer.prior.successor_rows(users.recent_BK[0], request.time_ms)
+        rows = np.unique(np.concatenate([found, self._popular, successors]))
+        return np.setdiff1d(rows[reachable_N[rows]], excluded, assume_unique=True)
 
     def _answer(
         self, scores_R: NDArray[np.float32], rows: NDArray[np.int64], limit: int

@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domain.clock import Clock
 from domain.events import Features
+from domain.filters import ItemFilters
 from domain.recommendations import Path
-from domain.requests import Candidates, RankingScores
+from domain.requests import Candidates, RankingScores, RetrievalRequest
 from monitoring.metrics import ServingMetrics
 from serving import request_id, stages
 from serving.admission import Deadline
@@ -34,6 +35,7 @@ class Query:
     Attributes:
         time_ms: the moment of the request; features are read as known then.
         limit: how many items are wanted.
+        filters: what may be in the answer.
     """
 
     user_id: str
@@ -41,6 +43,7 @@ class Query:
     limit: int
     context: Features
     deadline: Deadline
+    filters: ItemFilters
 
 
 class AnswerMaker:
@@ -61,30 +64,27 @@ class AnswerMaker:
         ("retrieved"); retrieval failed or found nothing: "popular". Unknown user: popular items
         ordered by the ranker ("cold_start"), or not even that ("popular").
         """
-        wanted = max(self._num_candidates, query.limit)
         asker = stages.read_asker(models, query.user_id, query.time_ms)
+        request = _request(query, asker, max(self._num_candidates, query.limit))
         if not asker.known:
-            found = stages.popular_items(models, wanted, asker.seen)
+            found = stages.popular_items(models, request)
             in_order = self._ranked(models, query, found)
             return (
                 (_head(found, query), "popular") if in_order is None else (in_order, "cold_start")
             )
-        candidates = self._retrieved(models, query, asker, wanted)
+        candidates = self._retrieved(models, query, request)
         if candidates is None:
-            return stages.popular_items(models, query.limit, asker.seen), "popular"
+            return stages.popular_items(models, replace(request, limit=query.limit)), "popular"
         in_order = self._ranked(models, query, candidates)
         return (in_order, "ranked") if in_order else (_head(candidates, query), "retrieved")
 
-    def retrieve(
-        self, models: LiveModels, query: Query, *, exclude_seen: bool
-    ) -> tuple[Candidates, Path]:
+    def retrieve(self, models: LiveModels, query: Query) -> tuple[Candidates, Path]:
         """Return candidates for a user, popular items when retrieval fails or finds none."""
         asker = stages.read_asker(models, query.user_id, query.time_ms)
-        if not exclude_seen:
-            asker = stages.Asker(view=asker.view, seen=frozenset())
-        found = self._retrieved(models, query, asker, query.limit)
+        request = _request(query, asker, query.limit)
+        found = self._retrieved(models, query, request)
         if found is None:
-            return stages.popular_items(models, query.limit, asker.seen), "popular"
+            return stages.popular_items(models, request), "popular"
         return _head(found, query), "retrieved"
 
     def rank(self, models: LiveModels, query: Query, item_ids: tuple[str, ...]) -> Candidates:
@@ -93,12 +93,12 @@ class AnswerMaker:
         return stages.best_first(item_ids, scores_N, len(item_ids))
 
     def _retrieved(
-        self, models: LiveModels, query: Query, asker: stages.Asker, wanted: int
+        self, models: LiveModels, query: Query, request: RetrievalRequest
     ) -> Candidates | None:
         """Return at least `query.limit` candidates if the catalog has them; None: use popular."""
         try:
             with self._timed("retrieve"):
-                found = stages.find_candidates(models, asker, query.time_ms, wanted)
+                found = stages.find_candidates(models, request)
             self._metrics.candidates.observe(len(found.item_ids))
         except Exception:
             _logger.exception("retrieval failed", extra={"request": request_id.current()})
@@ -107,7 +107,7 @@ class AnswerMaker:
             _logger.info("nothing retrieved", extra={"request": request_id.current()})
             return None
         try:
-            return stages.fill_up(models, found, query.limit, asker.seen)
+            return stages.fill_up(models, found, query.limit, request)
         except Exception:
             _logger.exception("popular items failed", extra={"request": request_id.current()})
             return found
@@ -164,6 +164,20 @@ class AnswerMaker:
         finally:
             seconds = self._clock.stopwatch_s() - started_s
             self._metrics.stage_seconds.labels(stage=stage).observe(seconds)
+
+
+def _request(query: Query, asker: stages.Asker, limit: int) -> RetrievalRequest:
+    """Return the search for candidates that a query asks for."""
+    filters = query.filters
+    return RetrievalRequest(
+        user=asker.view,
+        time_ms=query.time_ms,
+        limit=limit,
+        exclude=filters.deny | asker.seen if filters.exclude_seen else filters.deny,
+        allow=filters.allow,
+        where=filters.where,
+        context=query.context,
+    )
 
 
 def _head(found: Candidates, query: Query) -> Candidates:

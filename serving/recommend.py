@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from domain.clock import Clock
 from domain.errors import ConfigError, HeadraceError, OverloadedError
 from domain.events import Features, Impression, ShownItem
+from domain.filters import ItemFilters
 from domain.recommendations import Path, Recommendation, ScoredItem
 from domain.requests import Candidates
 from monitoring.metrics import ServingMetrics
@@ -25,6 +26,9 @@ from serving.impression_log import ImpressionLog
 from serving.live_models import LiveModels, LiveModelSlot
 
 _logger = logging.getLogger(__name__)
+
+_ALL = ItemFilters()
+_UNSEEN = ItemFilters(exclude_seen=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,8 @@ class Recommender:
         limit: int = 0,
         context: Features | None = None,
         deadline_s: float | None = None,
+        *,
+        filters: ItemFilters = _UNSEEN,
     ) -> Recommendation:
         """Return the best items for a user now, and log them as shown.
 
@@ -118,6 +124,7 @@ class Recommender:
             limit: how many items, 0 for the configured default.
             context: features of the moment, as the schema declares them.
             deadline_s: seconds until the caller gives up, None when it did not say.
+            filters: what may be in the answer; left out, it is what she has not acted on yet.
 
         Raises:
             InvalidRequestError: an argument is out of range; names it.
@@ -128,7 +135,7 @@ class Recommender:
         most, default = self._config.max_limit, self._config.default_limit
         limit = validate.check_limit(limit, default=default, most=most)
         with self._admitted(deadline_s) as (models, deadline):
-            query = self._query(models, user_id, limit, context, deadline)
+            query = self._query(models, user_id, limit, context, deadline, filters)
             with self._turn(deadline):
                 items, path = self._answers.recommend(models, query)
             deadline.check("an answer was ready")
@@ -140,10 +147,13 @@ class Recommender:
         user_id: str,
         limit: int = 0,
         *,
-        exclude_seen: bool = False,
+        context: Features | None = None,
+        filters: ItemFilters = _ALL,
         deadline_s: float | None = None,
     ) -> Recommendation:
         """Return candidates for a user; nothing is logged.
+
+        Left out, `filters` let everything through, items she has seen included.
 
         Raises:
             As `recommend`.
@@ -151,9 +161,9 @@ class Recommender:
         most, default = self._config.max_retrieve_limit, self._config.default_retrieve_limit
         limit = validate.check_limit(limit, default=default, most=most)
         with self._admitted(deadline_s) as (models, deadline):
-            query = self._query(models, user_id, limit, None, deadline)
+            query = self._query(models, user_id, limit, context, deadline, filters)
             with self._turn(deadline):
-                items, path = self._answers.retrieve(models, query, exclude_seen=exclude_seen)
+                items, path = self._answers.retrieve(models, query)
             deadline.check("an answer was ready")
             return self._answer(models, items, path)
 
@@ -171,7 +181,7 @@ class Recommender:
         """
         validate.check_item_ids(item_ids, self._config.max_rank_items)
         with self._admitted(deadline_s) as (models, deadline):
-            query = self._query(models, user_id, len(item_ids), context, deadline)
+            query = self._query(models, user_id, len(item_ids), context, deadline, _ALL)
             with self._turn(deadline):
                 items = self._answers.rank(models, query, tuple(item_ids))
             deadline.check("an answer was ready")
@@ -204,6 +214,7 @@ class Recommender:
         limit: int,
         context: Features | None,
         deadline: Deadline,
+        filters: ItemFilters,
     ) -> Query:
         validate.check_id("user_id", user_id)
         validate.check_features(models.schema, "context", context or {}, "context")
@@ -213,6 +224,7 @@ class Recommender:
             limit=limit,
             context=context or {},
             deadline=deadline,
+            filters=filters,
         )
 
     def _answer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from domain.filters import ItemFilters
 from protos.headrace.v1 import retrieval_pb2, retrieval_pb2_grpc
 from serving import convert
 from serving.interceptors import remaining_s
@@ -23,7 +24,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
         answer = self._recommender.retrieve(
             request.user_id,
             request.limit,
-            exclude_seen=request.exclude_seen,
+            filters=ItemFilters(exclude_seen=request.exclude_seen),
             deadline_s=remaining_s(context),
         )
         return convert.retrieve_response(answer)

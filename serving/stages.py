@@ -6,7 +6,7 @@ that a snapshot which cannot answer never becomes live.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,8 @@ def read_asker(models: LiveModels, user_id: str, time_ms: int) -> Asker:
         return Asker(view=store.user_view(user_id, time_ms), seen=store.seen(user_id))
 
 
-def find_candidates(models: LiveModels, asker: Asker, time_ms: int, limit: int) -> Candidates:
-    """Search the live index for items she has not seen."""
-    request = RetrievalRequest(user=asker.view, time_ms=time_ms, limit=limit, exclude=asker.seen)
+def find_candidates(models: LiveModels, request: RetrievalRequest) -> Candidates:
+    """Search the live index."""
     with models.lock.read():
         if not models.unsettled.is_set():
             return models.retriever.retrieve(request)
@@ -53,21 +52,25 @@ def find_candidates(models: LiveModels, asker: Asker, time_ms: int, limit: int) 
     return found
 
 
-def popular_items(models: LiveModels, limit: int, exclude: frozenset[str]) -> Candidates:
+def popular_items(models: LiveModels, request: RetrievalRequest) -> Candidates:
     """Return popular and recent items."""
     with models.lock.read():
-        return models.retriever.popular(limit, exclude)
+        return models.retriever.popular(request)
 
 
-def fill_up(models: LiveModels, found: Candidates, limit: int, seen: frozenset[str]) -> Candidates:
+def fill_up(
+    models: LiveModels, found: Candidates, limit: int, request: RetrievalRequest
+) -> Candidates:
     """Return `found`, and popular items behind it until there are `limit`.
 
-    Scores of two sources do not compare, so what was filled in carries the last found score.
+    What is filled in passes the filters of `request`, as `found` does. Scores of two sources do not
+    compare, so it carries the last found score.
     """
     missing = limit - len(found.item_ids)
     if missing <= 0:
         return found
-    more = popular_items(models, missing, seen.union(found.item_ids))
+    exclude = request.exclude.union(found.item_ids)
+    more = popular_items(models, replace(request, limit=missing, exclude=exclude))
     last = found.scores[-1] if len(found.item_ids) else np.float32(0.0)
     return Candidates(
         item_ids=found.item_ids + more.item_ids,
@@ -85,7 +88,8 @@ def score_items(
     """
     with models.lock.read():
         request = models.feature_store.request(user_id, item_ids, time_ms, context)
-    scores = models.ranker.predict([models.ranker.capture(request)])[0]
+    with models.weights_lock.read():
+        scores = models.ranker.predict([models.ranker.capture(request)])[0]
     _check_finite(scores.probabilities, "ranker", models.snapshot_id)
     return scores
 
@@ -96,7 +100,8 @@ def compensate(models: LiveModels, scores: RankingScores) -> NDArray[np.float32]
     Raises:
         ModelError: a corrected probability is not finite.
     """
-    corrected = models.memory.compensate(scores.hidden, scores.probabilities)
+    with models.weights_lock.read():
+        corrected = models.memory.compensate(scores.hidden, scores.probabilities)
     _check_finite(corrected, "memory", models.snapshot_id)
     return corrected
 
@@ -115,8 +120,10 @@ def warm_up(models: LiveModels, user_ids: tuple[str, ...], time_ms: int, limit: 
     """
     for user_id in user_ids:
         asker = read_asker(models, user_id, time_ms)
-        found = find_candidates(models, asker, time_ms, limit)
-        found = fill_up(models, found, limit, asker.seen)
+        request = RetrievalRequest(
+            user=asker.view, time_ms=time_ms, limit=limit, exclude=asker.seen
+        )
+        found = fill_up(models, find_candidates(models, request), limit, request)
         if found.item_ids:
             compensate(models, score_items(models, user_id, found.item_ids, time_ms, {}))
 

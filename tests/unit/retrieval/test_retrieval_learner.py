@@ -18,6 +18,7 @@ from domain.state import state_hash
 from retrieval.learner import RetrievalConfig, RetrievalModel
 from retrieval.negatives import NegativesConfig
 from retrieval.tower_config import TowerConfig
+from tests.unit.retrieval.asking import popular
 
 MINUTE_MS = 60_000
 SCHEMA = FeatureSchema(
@@ -82,14 +83,14 @@ def answers(model: RetrievalModel, stream: list[PositiveAction]) -> list[object]
     return [
         ranks,
         [(one.item_ids, one.scores.tolist()) for one in found],
-        model.popular(5).item_ids,
+        popular(model, 5).item_ids,
     ]
 
 
 def test_model_answers_before_anything_is_known(make: Make, stream: list[PositiveAction]) -> None:
     model = make()
     assert model.retrieve(requests(stream)[0]).item_ids == ()
-    assert model.popular(3).item_ids == ()
+    assert popular(model, 3).item_ids == ()
     ranks = model.target_ranks(stream)
     assert ranks.tolist() == [-1 if len(a.user.history) else 0 for a in stream]
     report = model.learn([])
@@ -188,7 +189,7 @@ def test_item_taken_out_is_a_miss_until_it_comes_back(
     assert model.target_ranks([action]).tolist() == [-1]
     found = model.retrieve(RetrievalRequest(action.user, action.time_ms, limit=100)).item_ids
     assert "i2" not in found
-    assert "i2" not in model.popular(100).item_ids
+    assert "i2" not in popular(model, 100).item_ids
     assert model.learn([action]).examples == 0
     features = {"kind": "k2", "look": (2.0, 1.0)}
     model.observe_item(ItemUpdate(event_id="y", time_ms=0, item_id="i2", features=features))

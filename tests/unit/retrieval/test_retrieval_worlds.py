@@ -15,6 +15,7 @@ from retrieval.learner import RetrievalModel
 from retrieval.negatives import NegativesConfig
 from retrieval.prior import PriorConfig
 from retrieval.tower_config import TowerConfig
+from tests.unit.retrieval.asking import popular
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -60,10 +61,10 @@ def test_fast_half_life_follows_a_change_of_what_is_popular(world, small_model) 
         model.learn(
             [world.take(f"u{step}", hit if step % 4 else f"i{step % 20}", step * MINUTE_MS)]
         )
-    assert model.popular(1).item_ids == ("old hit",)
+    assert popular(model, 1).item_ids == ("old hit",)
     for step in range(200, 260):
         model.learn([world.take(f"u{step}", "new hit", step * MINUTE_MS)])
-    assert model.popular(2).item_ids == ("new hit", "old hit")
+    assert popular(model, 2).item_ids == ("new hit", "old hit")
 
 
 def test_user_without_history_gets_what_is_popular_and_recent(world, small_model, view) -> None:

@@ -15,6 +15,7 @@ from domain.errors import (
     OverloadedError,
 )
 from domain.events import Impression, ShownItem, UserUpdate
+from domain.filters import ItemFilters
 from serving.impression_log import ImpressionLog, ImpressionLogConfig
 from serving.live_models import LiveModelSlot
 from serving.recommend import Recommender, RecommenderConfig
@@ -361,7 +362,8 @@ def test_retrieve_leaves_out_seen_items_only_when_asked(desk):
     recommender = desk(known_models()).recommender
     everything = recommender.retrieve("ann", 2)
     assert (ids(everything), everything.path) == (["i0", "i1"], "retrieved")
-    assert ids(recommender.retrieve("ann", 2, exclude_seen=True)) == ["i1", "i2"]
+    unseen = recommender.retrieve("ann", 2, filters=ItemFilters(exclude_seen=True))
+    assert ids(unseen) == ["i1", "i2"]
 
 
 def test_retrieve_gives_popular_items_when_retrieval_fails_and_logs_no_impression(desk):

@@ -47,8 +47,8 @@ class CatalogRetriever:
         self.requests.append(request)
         return self._first(request.limit, request.exclude)
 
-    def popular(self, limit: int, exclude: frozenset[str]) -> Candidates:
-        return self._first(limit, exclude)
+    def popular(self, request) -> Candidates:
+        return self._first(request.limit, request.exclude)
 
     def observe_item(self, update: ItemUpdate) -> None:
         if not update.available:
