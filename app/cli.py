@@ -18,6 +18,7 @@ from app.commands import (
     replay,
     serve,
     snapshots,
+    tokens,
     topics,
     train,
     up,
@@ -57,6 +58,7 @@ app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(drift.app, name="drift")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(topics.app, name="topics")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

@@ -42,6 +42,12 @@ OnGapOption: TypeAlias = Annotated[
         metavar="fail|skip",
     ),
 ]
+InsecureOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--insecure", help="Let other machines in without TLS and tokens (server.insecure)."
+    ),
+]
 SetOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -76,6 +82,11 @@ def settings_from(
 def on_gap_override(on_gap: str | None) -> list[str]:
     """Return the setting that --on-gap stands for; none when it was not given."""
     return [] if on_gap is None else [f"trainer.on_gap={quoted(on_gap)}"]
+
+
+def insecure_override(insecure: bool) -> list[str]:
+    """Return the setting that --insecure stands for; none when it was not given."""
+    return ["server.insecure=true"] if insecure else []
 
 
 def quoted(text: str) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from app.errors import stop_on_signals
 from app.processes import children, stop_with_parent, wait_for_stop
-from app.readiness import wait_until_serving
+from app.readiness import wait_until_ready
 from app.settings import Settings
 from domain.clock import SystemClock
 
@@ -28,7 +28,7 @@ def run_up(settings: Settings, config: Path | None, overrides: Sequence[str]) ->
         stop_with_parent(stop)
         with children(commands, settings.data.process_logs) as running:
             say(f"Starting trainer and server; their logs are in {settings.data.process_logs}")
-            wait_until_serving(settings.server.address, running, clock, stop)
+            wait_until_ready(settings, running, clock, stop)
             if not stop.is_set():
                 say(f"Serving gRPC on {settings.server.address}; data in {settings.data.path}")
                 say("Ctrl-C ends it.")

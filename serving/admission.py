@@ -6,11 +6,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from domain.clock import Clock
+from domain.clock import Clock, SystemClock
 from domain.errors import DeadlineExceededError, OverloadedError
 
 _ANSWER_S = 0.1
 """Time for an answer to be made and to travel."""
+
+_FIRST_INSIDE_S = 0.1
+"""How long requests are thought to stay before one has left."""
+
+_NEWEST_WEIGHT = 0.1
+"""Share of the newest request in the running mean of how long they stay."""
+
+_LEAST_RETRY_S = 0.01
+"""Sooner than this nobody needs to be asked to come again."""
 
 
 def answerable_s(deadline_s: float) -> float:
@@ -49,10 +58,12 @@ class Admission:
     Refusing costs microseconds; letting everybody in costs everybody their deadline.
     """
 
-    def __init__(self, max_concurrency: int, max_waiting: int) -> None:
+    def __init__(self, max_concurrency: int, max_waiting: int, clock: Clock | None = None) -> None:
         self.capacity = max_concurrency + max_waiting
         self._turns = threading.BoundedSemaphore(max_concurrency)
         self._inside = 0
+        self._inside_s = _FIRST_INSIDE_S
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -60,19 +71,24 @@ class Admission:
         """Be one of at most `capacity` requests inside.
 
         Raises:
-            OverloadedError: at once, when there are that many already.
+            OverloadedError: at once, when there are that many already; says when one of them will
+                have left, going by how long they stayed lately.
         """
         with self._lock:
             if self._inside >= self.capacity:
                 raise OverloadedError(
-                    f"{self._inside} requests are running or waiting, which is the most allowed"
+                    f"{self._inside} requests are running or waiting, which is the most allowed",
+                    retry_after_s=max(self._inside_s, _LEAST_RETRY_S),
                 )
             self._inside += 1
+        entered_s = self._clock.stopwatch_s()
         try:
             yield
         finally:
+            stayed_s = self._clock.stopwatch_s() - entered_s
             with self._lock:
                 self._inside -= 1
+                self._inside_s += _NEWEST_WEIGHT * (stayed_s - self._inside_s)
 
     @contextmanager
     def turn(self, deadline: Deadline) -> Iterator[None]:

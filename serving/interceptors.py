@@ -1,49 +1,35 @@
-"""Around every call: a request id, the metrics, and errors as gRPC statuses."""
+"""Around every call: a request id, the gate, the metrics, and errors as gRPC statuses."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2
+from google.protobuf.message import DecodeError as WireError
 from grpc_status import rpc_status
 
 from domain.clock import Clock
-from domain.errors import (
-    DeadlineExceededError,
-    DecodeError,
-    InvalidRequestError,
-    LogUnavailableError,
-    NotReadyError,
-    OverloadedError,
-    SchemaError,
-)
+from domain.errors import InvalidRequestError
 from monitoring.metrics import ServingMetrics
 from serving import request_id
-from serving.validate import named_field
+from serving.gate import Gate
+from serving.slow_senders import SlowSenders
+from serving.statuses import retry_after_metadata, status_of
 
 _logger = logging.getLogger(__name__)
 
-_CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
-    (InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
-    (DecodeError, grpc.StatusCode.INVALID_ARGUMENT),
-    (SchemaError, grpc.StatusCode.INVALID_ARGUMENT),
-    (NotReadyError, grpc.StatusCode.UNAVAILABLE),
-    (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (DeadlineExceededError, grpc.StatusCode.DEADLINE_EXCEEDED),
-    (LogUnavailableError, grpc.StatusCode.UNAVAILABLE),
-)
-
-_MAX_TEXT_BYTES = 500
-"""Statuses travel as HTTP/2 headers, of which clients take 8 KiB in all by default. A message may
-quote what the caller sent; it goes out percent-encoded (up to three bytes for one), and once more
-with field and reason in the details."""
-
 _NO_DEADLINE_S = 86_400.0
 """gRPC reports no deadline as one centuries away; nobody waits a day."""
+
+_HEALTH = "/grpc.health."
+"""Asked by load balancers and supervisors, who have no token; it tells nothing else."""
+
+_arrived_s: ContextVar[float] = ContextVar("arrived_s")
 
 
 def remaining_s(context: grpc.ServicerContext) -> float | None:
@@ -52,51 +38,34 @@ def remaining_s(context: grpc.ServicerContext) -> float | None:
     return None if remaining is None or remaining > _NO_DEADLINE_S else float(remaining)
 
 
-def status_of(error: Exception, call_id: str) -> status_pb2.Status:
-    """Return the google.rpc.Status that tells a caller about an error.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallParts:
+    """What calls are led through.
 
-    A malformed request names its field in a `google.rpc.BadRequest`. What the caller can do nothing
-    about becomes INTERNAL with the request's id and nothing else.
+    Attributes:
+        package: Protobuf package of our services.
+        senders: ends calls whose message does not come.
     """
-    for kind, code in _CODES:
-        if isinstance(error, kind):
-            return _status(code, str(error), error)
-    message = f"internal error; the server's log has it under request {call_id}"
-    return _status(grpc.StatusCode.INTERNAL, message, None)
 
-
-def _status(code: grpc.StatusCode, message: str, error: Exception | None) -> status_pb2.Status:
-    status = status_pb2.Status(code=code.value[0], message=_short(message))
-    if isinstance(error, DecodeError | SchemaError):
-        error = named_field(str(error))
-    if isinstance(error, InvalidRequestError):
-        violation = error_details_pb2.BadRequest.FieldViolation(
-            field=_short(error.field), description=_short(error.reason)
-        )
-        detail = any_pb2.Any()
-        detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-        status.details.append(detail)
-    return status
-
-
-def _short(text: str) -> str:
-    """Cut a text to what a header may carry."""
-    encoded = text.encode()
-    if len(encoded) <= _MAX_TEXT_BYTES:
-        return text
-    return encoded[: _MAX_TEXT_BYTES - 3].decode(errors="ignore") + "..."
-
-
-_Call = Callable[[Any, grpc.ServicerContext], Any]
+    package: str
+    gate: Gate
+    senders: SlowSenders
+    metrics: ServingMetrics
 
 
 class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Wraps the calls of one package's services; health checks and reflection pass untouched."""
+    """Wraps every call of our services, and of reflection; health checks pass untouched.
 
-    def __init__(self, package: str, clock: Clock, metrics: ServingMetrics) -> None:
-        self._prefix = f"/{package}."
+    Each method becomes one that reads its messages itself: who may not call is told so before a
+    message is read, and a message that does not come, or is none, ends the call in our own words.
+    """
+
+    def __init__(self, parts: CallParts, clock: Clock) -> None:
+        self._prefix = f"/{parts.package}."
+        self._gate = parts.gate
+        self._senders = parts.senders
+        self._metrics = parts.metrics
         self._clock = clock
-        self._metrics = metrics
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
 
     def intercept_service(
@@ -105,46 +74,94 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler | None:
         """Return the handler of a call, wrapped; handlers never change, so each is wrapped once."""
+        _arrived_s.set(self._clock.stopwatch_s())  # the call itself begins when a thread is free
         method = handler_call_details.method
         if method in self._wrapped:
             return self._wrapped[method]
         handler = continuation(handler_call_details)
-        if handler is None or not method.startswith(self._prefix):
+        if handler is None or method.startswith(_HEALTH):
             return handler
-        assert handler.unary_unary is not None, f"{method}: only unary calls are wrapped"
-        self._wrapped[method] = grpc.unary_unary_rpc_method_handler(
-            self._wrap(method.rpartition("/")[2].lower(), handler.unary_unary),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        self._wrapped[method] = self._wrap(method, handler)
         return self._wrapped[method]
 
-    def _wrap(self, method: str, call: _Call) -> _Call:
-        durations = self._metrics.request_seconds.labels(method=method)
-        answered = self._metrics.requests.labels(method=method, code="OK")
+    def _wrap(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        reader = _Reader(self._gate, self._senders, handler)
 
-        def wrapped(request: Any, context: grpc.ServicerContext) -> Any:
-            started_s = self._clock.stopwatch_s()
-            call_id = _begin(context)
-            try:
-                response = call(request, context)
-            except Exception as error:
-                status = status_of(error, call_id)
-                if status.code == grpc.StatusCode.INTERNAL.value[0]:
-                    _logger.exception("call failed", extra={"request": call_id, "method": method})
-            else:
-                answered.inc()
-                return response
-            finally:
-                durations.observe(self._clock.stopwatch_s() - started_s)
-            grpc_status = rpc_status.to_status(status)
-            self._metrics.requests.labels(method=method, code=grpc_status.code.name).inc()
-            context.set_trailing_metadata(
-                (*grpc_status.trailing_metadata, (request_id.METADATA_KEY, call_id))
+        def one_answer(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            with self._around(method, context) as client:
+                if not handler.request_streaming:
+                    return handler.unary_unary(reader.one(messages, context), context)
+                with self._gate.stream():
+                    return handler.stream_unary(reader.each(messages, client), context)
+
+        def many_answers(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+            with self._around(method, context) as client, self._gate.stream():
+                if handler.request_streaming:
+                    yield from handler.stream_stream(reader.each(messages, client), context)
+                else:
+                    yield from handler.unary_stream(reader.one(messages, context), context)
+
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                many_answers, response_serializer=handler.response_serializer
             )
-            return context.abort(grpc_status.code, grpc_status.details)
+        return grpc.stream_unary_rpc_method_handler(
+            one_answer, response_serializer=handler.response_serializer
+        )
 
-        return wrapped
+    @contextmanager
+    def _around(self, method: str, context: grpc.ServicerContext) -> Iterator[str]:
+        """Let a call in and give its client's name; tell the caller what went wrong inside."""
+        call_id = _begin(context)
+        if not method.startswith(self._prefix):  # reflection
+            try:
+                yield self._gate.admit_reader_of_descriptions(context)
+            except Exception as error:  # noqa: BLE001 - told to the caller, and logged if ours
+                _end(context, call_id, method, error)
+            return
+        name = method.rpartition("/")[2].lower()
+        started_s = self._clock.stopwatch_s()
+        self._metrics.queue_seconds.labels(place="thread").observe(started_s - _arrived_s.get())
+        code = grpc.StatusCode.OK
+        try:
+            yield self._gate.admit(method, context)
+        except Exception as error:  # noqa: BLE001 - told to the caller, and logged if ours
+            code = _code_of(context, error)
+            _end(context, call_id, name, error)
+        finally:
+            seconds = self._clock.stopwatch_s() - started_s
+            self._metrics.request_seconds.labels(method=name).observe(seconds)
+            self._metrics.requests.labels(method=name, code=code.name).inc()
+
+
+class _Reader:
+    """Reads the messages of one method's calls."""
+
+    def __init__(self, gate: Gate, senders: SlowSenders, handler: grpc.RpcMethodHandler) -> None:
+        self._gate = gate
+        self._senders = senders
+        self._parse = handler.request_deserializer
+
+    def one(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+        """Return the one message of a call."""
+        with self._senders.waiting_for(context):
+            data = next(messages, None)
+        if data is None:
+            raise InvalidRequestError("request", "expected one message, got none")
+        return self._parsed(data)
+
+    def each(self, messages: Iterator[bytes], client: str) -> Iterator[Any]:
+        """Yield the messages of a stream; each counts as a call, the first with the stream."""
+        for number, data in enumerate(messages):
+            if number:
+                self._gate.count(client)
+            yield self._parsed(data)
+
+    def _parsed(self, data: bytes) -> Any:
+        try:
+            return self._parse(data)
+        except WireError as error:
+            raise InvalidRequestError("request", "not a message of this method") from error
 
 
 def _begin(context: grpc.ServicerContext) -> str:
@@ -156,3 +173,29 @@ def _begin(context: grpc.ServicerContext) -> str:
     call_id = request_id.begin(given)
     context.set_trailing_metadata(((request_id.METADATA_KEY, call_id),))
     return call_id
+
+
+def _code_of(context: grpc.ServicerContext, error: Exception) -> grpc.StatusCode:
+    """Return how a failed call is counted; a caller that is gone is told nothing any more."""
+    if not context.is_active():
+        return grpc.StatusCode.CANCELLED
+    return rpc_status.to_status(status_of(error, "")).code
+
+
+def _end(context: grpc.ServicerContext, call_id: str, method: str, error: Exception) -> NoReturn:
+    """End a call with the status of an error."""
+    if not context.is_active():
+        context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
+    status = rpc_status.to_status(status_of(error, call_id))
+    if status.code is grpc.StatusCode.INTERNAL:
+        extra = {"request": call_id, "method": method}
+        _logger.error("call failed", extra=extra, exc_info=error)
+    context.set_trailing_metadata(
+        (
+            *status.trailing_metadata,
+            (request_id.METADATA_KEY, call_id),
+            *retry_after_metadata(error),
+        )
+    )
+    context.abort(status.code, status.details)
+    raise AssertionError("abort raises")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -23,14 +24,19 @@ from protos.headrace.v1 import (
     retrieval_pb2,
     retrieval_pb2_grpc,
 )
+from serving.access import Access, AccessConfig
 from serving.events_servicer import EventsServicer
-from serving.interceptors import CallInterceptor
+from serving.gate import Gate
+from serving.interceptors import CallInterceptor, CallParts
 from serving.live_models import LiveModelSlot
 from serving.publish import Publisher
+from serving.quotas import QuotaConfig, Quotas
 from serving.ranking_servicer import RankingServicer
 from serving.recommend import Recommender
 from serving.recommender_servicer import RecommenderServicer
 from serving.retrieval_servicer import RetrievalServicer
+from serving.slow_senders import SlowSenders
+from serving.tls import TlsConfig, server_credentials
 
 _logger = logging.getLogger(__name__)
 
@@ -44,37 +50,98 @@ SERVICE_NAMES: tuple[str, ...] = tuple(
 _PACKAGE: str = recommender_pb2.DESCRIPTOR.package
 
 
+_HANDSHAKE_MS = 10_000
+"""How long a new connection may take to say hello; whoever connects and is silent is dropped."""
+
+_LEAST_CLIENT_PING_MS = 10_000
+"""Clients may ask this often whether the connection lives; more often is taken for an attack."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """Where and how the server listens.
 
     Attributes:
         address: "host:port"; port 0 takes a free one.
+        insecure: let other machines in without TLS, or without asking who they are.
+        share_port: let other servers of this machine listen on the same port (SO_REUSEPORT); the
+            kernel spreads connections over them. `headrace serve --workers` sets it.
         threads: threads that answer calls. More than the recommender and the publisher let in
-            together, so that refusals, health checks and reflection always find one.
+            together and `max_streams`, so that refusals and health checks always find one.
         max_calls: calls queued or running at once, all services; beyond, gRPC itself refuses.
+        max_streams: streams open at once; each keeps a thread.
         max_message_bytes: largest request or response.
+        receive_timeout_s: how long the message of a call that has begun may take to come.
+        keepalive_s: how often a silent connection is asked whether it lives; one that does not
+            answer is dropped, so a client that vanished holds nothing.
+        max_connection_age_s: age at which a client is asked to connect anew, after its running
+            calls; so that clients find servers that were added. 0.0 is never.
         drain_s: time between saying NOT_SERVING and refusing calls, for load balancers to notice.
         grace_s: time that running calls then have to finish.
+        tls: certificates.
+        access: who may call what.
+        quota: how often one client may call.
     """
 
     address: str = "127.0.0.1:50051"
-    threads: int = 32
+    insecure: bool = False
+    share_port: bool = False
+    threads: int = 48
     max_calls: int = 512
+    max_streams: int = 16
     max_message_bytes: int = 16 * 2**20
+    receive_timeout_s: float = 5.0
+    keepalive_s: float = 60.0
+    max_connection_age_s: float = 0.0
     drain_s: float = 0.0
     grace_s: float = 10.0
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
 
     def __post_init__(self) -> None:
         host, colon, port = self.address.rpartition(":")
         if not (host and colon and port.isdecimal() and int(port) < 65_536):
             raise ConfigError(f"server.address must be host:port, got {self.address!r}")
-        for name in ("threads", "max_calls", "max_message_bytes"):
+        for name in ("threads", "max_calls", "max_streams", "max_message_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"server.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("drain_s", "grace_s"):
+        for name in ("receive_timeout_s", "keepalive_s"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(f"server.{name} must be positive, got {getattr(self, name)}")
+        for name in ("max_connection_age_s", "drain_s", "grace_s"):
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(f"server.{name} must not be negative, got {getattr(self, name)}")
+
+    @property
+    def local(self) -> bool:
+        """Return whether only this machine can reach the server."""
+        host = self.address.rpartition(":")[0].strip("[]")
+        if host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False  # a name; what it means is known only to whoever looks it up
+
+    def check_exposure(self) -> None:
+        """Refuse to be reached from other machines by anybody.
+
+        Raises:
+            ConfigError: saying what is missing and how to go without it.
+        """
+        if self.local or self.insecure:
+            return
+        missing = []
+        if not self.tls.enabled:
+            missing.append("TLS (server.tls.certificate and server.tls.key)")
+        if not (self.access.tokens or self.tls.client_ca):
+            missing.append("a list of who may call (server.access.tokens or server.tls.client_ca)")
+        if missing:
+            raise ConfigError(
+                f"server.address: {self.address} can be reached from other machines and lacks "
+                f"{' and '.join(missing)}; --insecure lets everybody in"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +160,7 @@ class BoundServer:
     server: grpc.Server
     readiness: health.HealthServicer
     threads: ThreadPoolExecutor
+    senders: SlowSenders
     port: int
 
 
@@ -111,6 +179,7 @@ class ServerHandle:
 
     def start(self) -> None:
         """Start answering; health says SERVING from the first live snapshot on."""
+        self._bound.senders.start()
         self._bound.server.start()
         _logger.info("listening", extra={"address": self._config.address, "port": self.port})
 
@@ -128,6 +197,7 @@ class ServerHandle:
         self._bound.readiness.enter_graceful_shutdown()
         self._clock.sleep(self._config.drain_s)
         self._bound.server.stop(self._config.grace_s).wait()
+        self._bound.senders.stop()
         self._bound.threads.shutdown(wait=True, cancel_futures=True)
 
 
@@ -137,24 +207,25 @@ def create_server(
     """Build, but do not start, a server that listens on `config.address`.
 
     Raises:
-        ConfigError: the port is in use or not ours to take, or there are too few threads.
+        ConfigError: the port is in use or not ours to take, there are too few threads, a file of
+            the TLS or access settings cannot be used, or everybody could reach the server.
     """
-    let_in = services.recommender.capacity + services.publisher.capacity
+    config.check_exposure()
+    let_in = services.recommender.capacity + services.publisher.capacity + config.max_streams
     if config.threads <= let_in:
         raise ConfigError(
-            f"server.threads must be more than the {let_in} calls that recommender and publisher "
-            f"let in together, got {config.threads}"
+            f"server.threads must be more than the {let_in} calls that recommender, publisher and "
+            f"server.max_streams let in together, got {config.threads}"
         )
+    access = Access(config.access, clock)
+    gate = Gate(access, Quotas(config.quota, clock), config.max_streams, metrics)
+    senders = SlowSenders(config.receive_timeout_s, clock)
+    parts = CallParts(package=_PACKAGE, gate=gate, senders=senders, metrics=metrics)
     threads = ThreadPoolExecutor(config.threads, thread_name_prefix="grpc")
     server = grpc.server(
         threads,
-        interceptors=(CallInterceptor(_PACKAGE, clock, metrics),),
-        options=(
-            ("grpc.max_receive_message_length", config.max_message_bytes),
-            ("grpc.max_send_message_length", config.max_message_bytes),
-            # Shared ports would hide a second server on the same one until half the calls fail.
-            ("grpc.so_reuseport", 0),
-        ),
+        interceptors=(CallInterceptor(parts, clock),),
+        options=_options(config),
         maximum_concurrent_rpcs=config.max_calls,
     )
     _add_services(server, services, clock)
@@ -162,10 +233,30 @@ def create_server(
     reflection.enable_server_reflection(
         (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
+    port = _bind(server, config, clock)
     bound = BoundServer(
-        server=server, readiness=readiness, threads=threads, port=_bind(server, config.address)
+        server=server, readiness=readiness, threads=threads, senders=senders, port=port
     )
     return ServerHandle(bound, config, clock)
+
+
+def _options(config: ServerConfig) -> list[tuple[str, int]]:
+    """Return the settings of gRPC itself."""
+    options = [
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", config.max_message_bytes),
+        # Unasked, a shared port hides a second server on the same one until half the calls fail.
+        ("grpc.so_reuseport", int(config.share_port)),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", round(config.keepalive_s * 1_000)),
+        ("grpc.keepalive_timeout_ms", min(round(config.keepalive_s * 1_000), 20_000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", _LEAST_CLIENT_PING_MS),
+    ]
+    if config.max_connection_age_s:
+        options.append(("grpc.max_connection_age_ms", round(config.max_connection_age_s * 1_000)))
+    return options
 
 
 def _add_services(server: grpc.Server, services: Services, clock: Clock) -> None:
@@ -193,12 +284,16 @@ def _add_health(server: grpc.Server, slot: LiveModelSlot) -> health.HealthServic
     return readiness
 
 
-def _bind(server: grpc.Server, address: str) -> int:
+def _bind(server: grpc.Server, config: ServerConfig, clock: Clock) -> int:
+    credentials = server_credentials(config.tls, clock) if config.tls.enabled else None
     try:
-        port: int = server.add_insecure_port(address)
+        if credentials is None:
+            port: int = server.add_insecure_port(config.address)
+        else:
+            port = server.add_secure_port(config.address, credentials)
     except RuntimeError as error:
         raise ConfigError(
-            f"server.address: cannot listen on {address}: the port is in use, or the address is "
-            f"not this machine's"
+            f"server.address: cannot listen on {config.address}: the port is in use, or the "
+            f"address is not this machine's"
         ) from error
     return port

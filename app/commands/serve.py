@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from app.options import ConfigOption, DataDirOption, LogOption, SetOption, quoted, settings_from
+from app.options import (
+    ConfigOption,
+    DataDirOption,
+    InsecureOption,
+    LogOption,
+    SetOption,
+    insecure_override,
+    quoted,
+    settings_from,
+)
 
 
 def serve(
@@ -18,11 +27,13 @@ def serve(
         str | None,
         typer.Option("--grpc", help="Address to listen on (server.address).", metavar="HOST:PORT"),
     ] = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Answer Recommend, Retrieve, Rank and Publish over gRPC until Ctrl-C.
 
     Follows the event log for fresh histories and picks up every new snapshot. Any number of servers
-    may run beside one trainer.
+    may run beside one trainer. An address that other machines reach needs TLS and a list of who may
+    call (server.tls, server.access), or --insecure.
 
     Examples:
     - `headrace serve --data-dir headrace-data --grpc 127.0.0.1:50051`
@@ -32,4 +43,5 @@ def serve(
     overrides = list(set_ or ())
     if grpc is not None:
         overrides.append(f"server.address={quoted(grpc)}")
+    overrides += insecure_override(insecure)
     run_server(settings_from(config, overrides, data_dir=data_dir, log=log))

@@ -9,8 +9,10 @@ import typer
 from app.options import (
     ConfigOption,
     DataDirOption,
+    InsecureOption,
     OnGapOption,
     SetOption,
+    insecure_override,
     on_gap_override,
     quoted,
     settings_from,
@@ -26,6 +28,7 @@ def up(
         typer.Option("--grpc", help="Address to listen on (server.address).", metavar="HOST:PORT"),
     ] = None,
     on_gap: OnGapOption = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Run everything in the foreground on one folder, until Ctrl-C or SIGTERM.
 
@@ -38,7 +41,7 @@ def up(
     """
     from app.up_process import run_up
 
-    overrides = [*(set_ or ()), *on_gap_override(on_gap)]
+    overrides = [*(set_ or ()), *on_gap_override(on_gap), *insecure_override(insecure)]
     if grpc is not None:
         overrides.append(f"server.address={quoted(grpc)}")
     run_up(settings_from(config, overrides, data_dir=data_dir), config, overrides)

@@ -23,9 +23,9 @@ DATASET = {"--dataset", "--path", "--limit", "--positive-at", "--columns"}
 LETTERS = {"--since", "--until", "--reason", "--partition", "--limit"}
 FLAGS = {
     "demo": {"--dataset", "--path", "--limit", "--columns", "--seconds", "--seed", "--keep"},
-    "up": {"--config", "--data-dir", "--set", "--grpc", "--on-gap"},
+    "up": {"--config", "--data-dir", "--set", "--grpc", "--on-gap", "--insecure"},
     "train": {*SHARED, "--until-end", "--on-gap"},
-    "serve": {*SHARED, "--grpc"},
+    "serve": {*SHARED, "--grpc", "--insecure"},
     "replay": {
         *DATASET, *SHARED, "--out", "--html", "--from", "--until", "--seed", "--journal",
         "--snapshot",
@@ -47,6 +47,7 @@ FLAGS = {
     "datasets prepare": {*DATASET, "--out"} - {"--dataset"},
     "topics create": {"--config", "--log", "--partitions", "--replication", "--set"},
     "topics check": {"--config", "--log", "--set"},
+    "tokens new": {"--allow", "--file"},
     "dead-letters list": {*LETTERS, "--redriven", "--json", *SHARED},
     "dead-letters show": SHARED,
     "dead-letters redrive": {*LETTERS, "--again", "--force", "--dry-run", "--yes", *SHARED},

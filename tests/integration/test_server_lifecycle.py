@@ -211,8 +211,8 @@ def test_create_server_says_in_one_line_that_the_port_is_in_use(server):
 
 
 def test_create_server_wants_a_thread_to_spare_for_refusals_and_health(server):
-    config = ServerConfig(address="127.0.0.1:0", threads=28)
-    with pytest.raises(ConfigError, match=r"^server.threads must be more than the 28 calls"):
+    config = ServerConfig(address="127.0.0.1:0", threads=44)
+    with pytest.raises(ConfigError, match=r"^server.threads must be more than the 44 calls"):
         create_server(server.services, config, CLOCK, serving_metrics())
 
 
