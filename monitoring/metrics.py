@@ -29,6 +29,7 @@ from monitoring.head_quality import HeadQuality
 from monitoring.instruments import Maker
 from monitoring.prequential_quality import Scope
 from monitoring.prequential_ranks import RankQuality
+from monitoring.reaction_metrics import ReactionMetrics
 
 EVENT_KINDS = ("impression", "feedback", "item_update", "user_update")
 DEAD_LETTER_REASONS = ("undecodable", "contradictory", "schema")
@@ -285,6 +286,7 @@ class MonitoringMetrics:
             "Severity of a stream's live signal: 0 none, 1 small, 2 medium, 3 large.",
             stream=CONFIGURED,
         )
+        self.reactions = ReactionMetrics(make)
         self.drift_ended = make.counter(
             "monitoring_drift_ended_total",
             "Drift signals that ended: recovered, or normal by now.",

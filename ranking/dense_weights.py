@@ -14,6 +14,7 @@ class DenseWeights:
     def __init__(self, network: nn.Module, learning_rate: float) -> None:
         self._network = network
         self._learning_rate = learning_rate
+        self._scale = 1.0
         self._adam = self._new_adam()
 
     def gradients_are_finite(self) -> bool:
@@ -31,6 +32,12 @@ class DenseWeights:
     def forget_gradients(self) -> None:
         """Drop the gradients without a step."""
         self._adam.zero_grad(set_to_none=True)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Take steps of this many times the configured size from now on."""
+        self._scale = factor
+        for group in self._adam.param_groups:
+            group["lr"] = self._learning_rate * factor
 
     def save(self) -> State:
         """Return weights, moments and step counts by parameter name."""
@@ -56,4 +63,5 @@ class DenseWeights:
                     }
 
     def _new_adam(self) -> torch.optim.Adam:
-        return torch.optim.Adam(self._network.parameters(), lr=self._learning_rate, fused=True)
+        rate = self._learning_rate * self._scale
+        return torch.optim.Adam(self._network.parameters(), lr=rate, fused=True)

@@ -91,6 +91,7 @@ class EmbeddingTable:
         self._evicted: list[int] = []
         self._complete = True
         self._next_sweep_ms = 0
+        self._rate = config.learning_rate
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -104,6 +105,10 @@ class EmbeddingTable:
         values = weights[rows]
         values[rows < 0] = 0.0
         return values.astype(np.float32, copy=False)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Take steps of this many times the configured size from now on."""
+        self._rate = self._config.learning_rate * factor
 
     def learn(
         self,
@@ -128,7 +133,7 @@ class EmbeddingTable:
         square, weight = self._rows["square"], self._rows["weight"]
         square_ND = square[rows] + gradients_ND**2
         square[rows] = square_ND
-        weight[rows] -= self._config.learning_rate * gradients_ND / (np.sqrt(square_ND) + _EPSILON)
+        weight[rows] -= self._rate * gradients_ND / (np.sqrt(square_ND) + _EPSILON)
         self._rows["touched"][rows] = True
         self._rows.touch(rows, time_ms)
 

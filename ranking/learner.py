@@ -178,6 +178,11 @@ class RankingModel:
         self._normaliser.update(arrays.floats_MW)
         return LearnReport(loss=float(loss.detach()), examples=len(labels))
 
+    def scale_learning_rate(self, factor: float) -> None:
+        """Take steps of this many times the configured size from now on; not saved."""
+        self._dense.scale_learning_rate(factor)
+        self._table.scale_learning_rate(factor)
+
     def take_touched(self) -> TouchedRows:
         """Return the embedding rows that changed since last asked, and ids that lost theirs."""
         return self._table.take_touched()

@@ -214,6 +214,14 @@ class RetrievalModel:
             self._retriever.refresh()
         return LearnReport(total / learned if learned else math.nan, learned, quarantined)
 
+    def scale_learning_rate(self, factor: float) -> None:
+        """Take steps of this many times the configured size from now on; not saved."""
+        self._optimizer.scale_learning_rate(factor)
+
+    def rebuild_index(self) -> None:
+        """Build the index anew from the vectors as they are."""
+        self._live_index.rebuild(self._catalog.available)
+
     def _step(
         self, chunk: Sequence[PositiveAction], targets: NDArray[np.int64], users: UserBatch
     ) -> tuple[float, int]:

@@ -26,10 +26,18 @@ class ScorerOptimizer:
         self._named = dict(_named_parameters(scorer))
         weights = list(scorer.weights.parameters())
         dense = list(scorer.dense.parameters())
+        self._rates = (prior_rate, dense_rate)
         self._adam = torch.optim.Adam(
             [{"params": weights, "lr": prior_rate}, {"params": dense, "lr": dense_rate}],
             betas=_BETAS,
         )
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Take steps of this many times the configured size from now on, tables included."""
+        for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        for table in self._scorer.tables:
+            table.scale_learning_rate(factor)
 
     def step(self, loss: Tensor) -> float:
         """Move all weights by the gradient of `loss`, and return its value.

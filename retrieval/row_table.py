@@ -45,6 +45,7 @@ class RowTable:
         self._weight_ND = torch.zeros((0, config.width))
         self._square_ND = torch.zeros((0, config.width))
         self._num_rows = 0
+        self._rate = config.learning_rate
         self._lent: list[tuple[Tensor | None, Tensor]] = []
 
     @property
@@ -93,6 +94,10 @@ class RowTable:
         """Return the gradients of everything lent that has one."""
         return [leaf.grad for _, leaf in self._lent if leaf.grad is not None]
 
+    def scale_learning_rate(self, factor: float) -> None:
+        """Take steps of this many times the configured size from now on."""
+        self._rate = self._config.learning_rate * factor
+
     def step(self) -> None:
         """Move everything lent by its gradient: w -= lr * g / sqrt(sum of g^2)."""
         for rows, leaf in self._lent:
@@ -105,7 +110,7 @@ class RowTable:
         self._lent.clear()
 
     def _move(self, rows: Tensor | None, gradient_RD: Tensor) -> None:
-        rate = self._config.learning_rate
+        rate = self._rate
         if rows is None:
             weight_RD = self._weight_ND[: self._num_rows]
             square_RD = self._square_ND[: self._num_rows]
