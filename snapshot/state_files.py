@@ -51,8 +51,7 @@ def write_state(folder: Path, component: str, state: State) -> list[str]:
             "component names must be letters, digits, - and _ and not 'manifest', "
             f"got {component!r}"
         )
-    arrays: Arrays = {}
-    tree = _without_arrays(state, component, "", arrays)
+    tree, arrays = split(state, component)
     try:
         text = json.dumps({"arrays": sorted(arrays), "tree": tree}, allow_nan=False)
     except ValueError as error:  # an int of more digits than Python converts
@@ -84,16 +83,34 @@ def read_state(others: bytes, arrays: bytes | None, where: str) -> State:
         found = {} if arrays is None else load(arrays)
         if sorted(found) != names:
             raise ValueError(f"expected arrays {names}, got {sorted(found)}")
-        for name, array in found.items():
-            *parents, last = (_unescaped(key) for key in name.split("/"))
-            node = tree
-            for key in parents:
-                node = node[key]
-            node[last] = array
+        return join(tree, found)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise SnapshotDamagedError(f"{where}: not a state: {error!r}") from error
-    state: State = tree
-    return state
+
+
+def split(state: State, where: str) -> tuple[State, Arrays]:
+    """Return a state with null in the place of each array, and the arrays by path.
+
+    Raises:
+        SnapshotError: naming the place, after `where`, that has no exact form on disk.
+    """
+    arrays: Arrays = {}
+    return _without_arrays(state, where, "", arrays), arrays
+
+
+def join(tree: State, arrays: Arrays) -> State:
+    """Put arrays back where `split` took them from, into `tree` itself.
+
+    Raises:
+        KeyError, TypeError: there is no such place.
+    """
+    for name, array in arrays.items():
+        *parents, last = (_unescaped(key) for key in name.split("/"))
+        node = tree
+        for key in parents:
+            node = node[key]
+        node[last] = array
+    return tree
 
 
 def _without_arrays(node: State, where: str, prefix: str, arrays: Arrays) -> dict[str, Any]:
