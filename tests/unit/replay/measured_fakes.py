@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from domain.events import Features
 from domain.examples import JoinedExample, Role
 from domain.requests import RankingRequest, UserView
 from stream.observer import Demand, Measured
@@ -16,6 +17,7 @@ def demand(
     session: int = 0,
     user_id: str = "ann",
     time_ms: int = 1_000,
+    context: Features | None = None,
 ) -> Demand:
     """Items about to be shown."""
     request = RankingRequest(
@@ -23,6 +25,7 @@ def demand(
         item_ids=item_ids,
         item_features=tuple({} for _ in item_ids),
         time_ms=time_ms,
+        context=context or {},
     )
     return Demand(impression_id, ordinal, session, request)
 

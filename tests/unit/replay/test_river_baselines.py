@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
-from river import linear_model, optim
+from river import facto, linear_model, optim
 
-from domain.features import FeatureSchema
+from domain.features import FeatureSchema, Field
 from replay.river_baselines import FACTORISATION, LOGISTIC, RiverVariant
 from tests.unit.replay.measured_fakes import demand, example, measured
 
@@ -70,8 +72,34 @@ def test_it_repeats_under_a_seed_and_forgets_what_is_done_with(name: str) -> Non
         one.probabilities(answer)
 
 
+def test_machine_is_river_s_own_fed_with_the_same_inputs() -> None:
+    plain: Any = facto.FMClassifier(
+        n_factors=8,
+        weight_optimizer=optim.SGD(0.03),
+        latent_optimizer=optim.SGD(0.03),
+        intercept_lr=0.003,
+        latent_initializer=optim.initializers.Normal(sigma=0.05, seed=4),
+        seed=4,
+    )
+    fields = tuple(
+        Field(name=name, entity="context", kind="categorical") for name in ("tab", "hour", "place")
+    )
+    one, rng = RiverVariant(FACTORISATION, FeatureSchema(fields=fields), 4), Random(0)
+    for at in range(300):
+        item, label = f"i{rng.randrange(5)}", float(rng.random() < 0.5)
+        context = {field.name: f"{rng.randrange(3)}" for field in fields}
+        inputs = {"user=ann": 1, f"item={item}": 1}
+        inputs |= {f"{name}={value}": 1 for name, value in context.items()}
+        one.on_demand(demand(f"p{at}", item, context=context))
+        expected = plain.predict_proba_one(inputs)[True]
+        answer = one.probabilities([measured(example(f"p{at}", 0, label))])[0, 0]
+        assert answer == pytest.approx(expected, abs=1e-9)
+        one.on_examples([example(f"p{at}", 0, label)])
+        plain.learn_one(inputs, bool(label))
+
+
 def test_logistic_is_river_s_own_fed_with_the_same_inputs() -> None:
-    plain = linear_model.LogisticRegression(optimizer=optim.SGD(0.03), intercept_lr=0.003)
+    plain: Any = linear_model.LogisticRegression(optimizer=optim.SGD(0.03), intercept_lr=0.003)
     one, rng = variant(LOGISTIC), np.random.default_rng(0)
     for at in range(60):
         item, label = f"i{rng.integers(5)}", float(rng.random() < 0.5)
