@@ -52,14 +52,14 @@ class Gate:
         self.count(client)
         return client
 
-    def count(self, client: str) -> None:
-        """Count one call, or one message of a stream.
+    def count(self, client: str, calls: int = 1) -> None:
+        """Count a call, a message of a stream, or the further requests of a batch.
 
         Raises:
             OverloadedError: the client has used up its quota.
         """
         try:
-            self._quotas.take(client)
+            self._quotas.take(client, calls)
         except OverloadedError:
             self._metrics.over_quota.inc()
             raise

@@ -16,7 +16,8 @@ from grpc_status import rpc_status
 from domain.clock import Clock
 from domain.errors import InvalidRequestError
 from monitoring.metrics import ServingMetrics
-from serving import request_id
+from serving import cancellation, request_id
+from serving.failures import failed
 from serving.gate import Gate
 from serving.slow_senders import SlowSenders
 from serving.statuses import retry_after_metadata, status_of
@@ -90,7 +91,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has
         def one_answer(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             with self._around(method, context) as client:
                 if not handler.request_streaming:
-                    return handler.unary_unary(reader.one(messages, context), context)
+                    return handler.unary_unary(reader.one(messages, client, context), context)
                 with self._gate.stream():
                     return handler.stream_unary(reader.each(messages, client), context)
 
@@ -99,7 +100,8 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has
                 if handler.request_streaming:
                     yield from handler.stream_stream(reader.each(messages, client), context)
                 else:
-                    yield from handler.unary_stream(reader.one(messages, context), context)
+                    request = reader.one(messages, client, context)
+                    yield from handler.unary_stream(request, context)
 
         if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -113,6 +115,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has
     def _around(self, method: str, context: grpc.ServicerContext) -> Iterator[str]:
         """Let a call in and give its client's name; tell the caller what went wrong inside."""
         call_id = _begin(context)
+        cancellation.begin(context.is_active)
         if not method.startswith(self._prefix):  # reflection
             try:
                 yield self._gate.admit_reader_of_descriptions(context)
@@ -142,13 +145,17 @@ class _Reader:
         self._senders = senders
         self._parse = handler.request_deserializer
 
-    def one(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-        """Return the one message of a call."""
+    def one(self, messages: Iterator[bytes], client: str, context: grpc.ServicerContext) -> Any:
+        """Return the one message of a call; each request of a batch counts as a call."""
         with self._senders.waiting_for(context):
             data = next(messages, None)
         if data is None:
             raise InvalidRequestError("request", "expected one message, got none")
-        return self._parsed(data)
+        message = self._parsed(data)
+        more = len(getattr(message, "requests", ())) - 1
+        if more > 0:
+            self._gate.count(client, more)
+        return message
 
     def each(self, messages: Iterator[bytes], client: str) -> Iterator[Any]:
         """Yield the messages of a stream; each counts as a call, the first with the stream."""
@@ -179,22 +186,23 @@ def _code_of(context: grpc.ServicerContext, error: Exception) -> grpc.StatusCode
     """Return how a failed call is counted; a caller that is gone is told nothing any more."""
     if not context.is_active():
         return grpc.StatusCode.CANCELLED
-    return rpc_status.to_status(status_of(error, "")).code
+    return failed(error, "").code
 
 
 def _end(context: grpc.ServicerContext, call_id: str, method: str, error: Exception) -> NoReturn:
     """End a call with the status of an error."""
     if not context.is_active():
         context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
-    status = rpc_status.to_status(status_of(error, call_id))
-    if status.code is grpc.StatusCode.INTERNAL:
+    told = failed(error, call_id)
+    status = rpc_status.to_status(status_of(told))
+    if told.is_internal:
         extra = {"request": call_id, "method": method}
         _logger.error("call failed", extra=extra, exc_info=error)
     context.set_trailing_metadata(
         (
             *status.trailing_metadata,
             (request_id.METADATA_KEY, call_id),
-            *retry_after_metadata(error),
+            *retry_after_metadata(told),
         )
     )
     context.abort(status.code, status.details)

@@ -15,8 +15,8 @@ class QuotaConfig:
     """What one client may ask for.
 
     Attributes:
-        calls_per_s: calls a second in the long run; 0.0 is no limit. A message of a stream counts
-            as a call.
+        calls_per_s: calls a second in the long run; 0.0 is no limit. A message of a stream,
+            and each request of a batch, count as a call.
         burst: calls at once, after a pause.
         max_clients: clients that are remembered; who was not seen for longest is forgotten first,
             and begins with a full burst.
@@ -52,8 +52,8 @@ class Quotas:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, client: str) -> None:
-        """Count one call of a client.
+    def take(self, client: str, calls: int = 1) -> None:
+        """Count calls of a client; more at once than a burst count as a burst.
 
         Raises:
             OverloadedError: it has used up what it may; says when the next call is free.
@@ -62,15 +62,16 @@ class Quotas:
         if config.calls_per_s == 0.0:
             return
         now_s = self._clock.stopwatch_s()
+        wanted = float(min(calls, config.burst))
         with self._lock:
             bucket = self._bucket(client, now_s)
             earned = (now_s - bucket.filled_s) * config.calls_per_s
             bucket.calls = min(bucket.calls + earned, float(config.burst))
             bucket.filled_s = now_s
-            if bucket.calls >= 1.0:
-                bucket.calls -= 1.0
+            if bucket.calls >= wanted:
+                bucket.calls -= wanted
                 return
-            missing = 1.0 - bucket.calls
+            missing = wanted - bucket.calls
         raise OverloadedError(
             f"over quota: {config.calls_per_s:g} calls a second, {config.burst} at once",
             retry_after_s=missing / config.calls_per_s,
