@@ -16,7 +16,7 @@ from domain.features import FeatureSchema
 from domain.filters import ItemCondition
 from domain.state import State
 from retrieval.arrays import grown
-from retrieval.text_column import TextColumn
+from retrieval.text_column import TextColumn, texts_of
 
 _REMEMBERED = 64
 """Conditions on texts whose bitmaps are kept, the last ones used; each takes a byte per row."""
@@ -38,6 +38,7 @@ class ItemColumns:
             field.name: TextColumn() for field in fields if field.kind in ("categorical", "multi")
         }
         self._num_rows = 0
+        self._changed_N = np.zeros(0, dtype=np.bool_)
         self._remembered: OrderedDict[ItemCondition, NDArray[np.bool_]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -49,6 +50,7 @@ class ItemColumns:
             self._numbers[name] = grown(column_N, num_rows, np.nan)
         for text in self._texts.values():
             text.grow(num_rows)
+        self._changed_N = grown(self._changed_N, num_rows, fill=False)
         for condition, bitmap_N in self._remembered.items():
             self._remembered[condition] = grown(bitmap_N, num_rows, condition.met_by({}))
         self._num_rows = num_rows
@@ -68,6 +70,7 @@ class ItemColumns:
             text.set(row, value if isinstance(value, tuple) else (value,))
         for condition, bitmap_N in self._remembered.items():
             bitmap_N[row] = condition.met_by(features)
+        self._changed_N[row] = True
 
     def meeting(self, condition: ItemCondition) -> NDArray[np.bool_]:
         """Return which rows meet a condition, bool (N,); not to be written to."""
@@ -110,7 +113,9 @@ class ItemColumns:
             "numbers": {
                 name: column_N[: self._num_rows].copy() for name, column_N in self._numbers.items()
             },
-            "texts": {name: text.save(self._num_rows) for name, text in self._texts.items()},
+            "texts": {
+                name: text.of_rows(np.arange(self._num_rows)) for name, text in self._texts.items()
+            },
         }
 
     def load(self, state: State) -> None:
@@ -120,4 +125,27 @@ class ItemColumns:
             self._numbers[name] = np.array(state["numbers"][name], dtype=np.float64)
         for name, text in self._texts.items():
             text.load(state["texts"][name])
+        self._changed_N = np.zeros(self._num_rows, dtype=np.bool_)
+        self._remembered.clear()
+
+    def take_delta(self) -> State:
+        """Return the rows described since the last call, or since these columns were made."""
+        rows = np.flatnonzero(self._changed_N)
+        self._changed_N[:] = False
+        return {
+            "num_rows": self._num_rows,
+            "rows": rows,
+            "numbers": {name: column_N[rows] for name, column_N in self._numbers.items()},
+            "texts": {name: text.of_rows(rows) for name, text in self._texts.items()},
+        }
+
+    def apply_delta(self, state: State) -> None:
+        """Describe rows as the columns do that `state` was taken from."""
+        self.grow(int(state["num_rows"]))
+        rows = np.array(state["rows"], dtype=np.int64)
+        for name, column_N in self._numbers.items():
+            column_N[rows] = state["numbers"][name]
+        for name, text in self._texts.items():
+            for row, texts in zip(rows.tolist(), texts_of(state["texts"][name]), strict=True):
+                text.set(row, texts)
         self._remembered.clear()

@@ -63,7 +63,7 @@ class TextColumn:
         self._start_N[row], self._length_N[row] = first, len(codes)
         self._num_pairs = end
         if self._num_written_off > end - self._num_written_off + _FEW:
-            self.load(self.save(len(self._start_N)))
+            self.load(self.of_rows(np.arange(len(self._start_N))))
 
     def having(self, texts: Collection[str]) -> NDArray[np.bool_]:
         """Return which rows have at least one of some texts, with room for rows to come."""
@@ -76,13 +76,15 @@ class TextColumn:
         bitmap_N[rows_P] = True
         return bitmap_N
 
-    def save(self, num_rows: int) -> State:
-        """Return the texts of rows below `num_rows`, the same however they came about."""
-        length_N = self._length_N[:num_rows]
-        live = np.flatnonzero(self._codes_P[: self._num_pairs] != _WRITTEN_OFF)
-        live = live[np.argsort(self._rows_P[live], kind="stable")]
+    def of_rows(self, rows: NDArray[np.int64]) -> State:
+        """Return the texts of rows, the same however they came about."""
+        length_R = self._length_N[rows]
+        within_P = np.arange(int(length_R.sum())) - np.repeat(
+            np.cumsum(length_R) - length_R, length_R
+        )
+        pairs_P = np.repeat(self._start_N[rows], length_R) + within_P
         used_U, first_U, code_P = np.unique(
-            self._codes_P[live], return_index=True, return_inverse=True
+            self._codes_P[pairs_P], return_index=True, return_inverse=True
         )
         by_first = np.argsort(first_U, kind="stable")
         rank_U = np.empty(len(used_U), dtype=np.int32)
@@ -91,14 +93,21 @@ class TextColumn:
         return {
             "vocabulary": [text_of[code] for code in used_U[by_first].tolist()],
             "codes": rank_U[code_P].astype(np.int32),
-            "lengths": length_N.copy(),
+            "lengths": length_R.astype(np.int32),
         }
 
     def load(self, state: State) -> None:
-        """Become what `save` described."""
+        """Become what `of_rows` described, its first row being row 0."""
         self._code_of = {str(text): code for code, text in enumerate(state["vocabulary"])}
         self._codes_P = np.array(state["codes"], dtype=np.int32)
         self._length_N = np.array(state["lengths"], dtype=np.int32)
         self._start_N = np.cumsum(self._length_N, dtype=np.int64) - self._length_N
         self._rows_P = np.repeat(np.arange(len(self._length_N), dtype=np.int32), self._length_N)
         self._num_pairs, self._num_written_off = len(self._codes_P), 0
+
+
+def texts_of(state: State) -> list[list[str]]:
+    """Return the texts of each row that `TextColumn.of_rows` described."""
+    texts = [state["vocabulary"][code] for code in state["codes"].tolist()]
+    ends = np.cumsum(state["lengths"]).tolist()
+    return [texts[end - length : end] for end, length in zip(ends, state["lengths"], strict=True)]
