@@ -4,7 +4,8 @@
 
 Every scenario is simulated as arrays, a small model (`_Logistic`) predicts each list before its
 labels are known and learns from them when their attribution window is over, and the monitors and
-field watch of a trainer, with the settings of a trainer, see what a trainer would see of it.
+field watch of a trainer, with the settings of a trainer, see what a trainer would see of it. The
+scores that a server would have given come from a copy of the model that is refreshed now and then.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import sys
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from numpy.typing import NDArray
 from app.settings import Settings
 from domain.events import Features
 from domain.requests import RankingRequest, UserView
-from monitoring import quality
 from monitoring.drift_monitor import DriftMonitor, DriftMonitorConfig
 from monitoring.drift_signal import DriftSignal
 from monitoring.drift_sinks import ListSink
@@ -35,26 +35,39 @@ from monitoring.drift_streams import (
     LABEL_DELAY,
     USER_NOVELTY,
     observe_batch,
+    observe_skew,
+    observe_windows,
     standard_streams,
 )
 from monitoring.field_drift import FieldDrift
 from monitoring.field_watch import FieldWatch
 from monitoring.metrics import Metrics
-from replay.scenarios import SCENARIOS, Scenario
+from monitoring.quality_windows import QualityWindows
+from monitoring.score_skew import ScoreSkew
+from replay.scenarios import SCENARIOS, DriftTruth, Scenario
 from replay.simulator import Shown, shown
 from replay.world import Answers, World
 
 # Shape legend: L = lists, N = items per list, H = heads, K = hashed inputs.
 
-TABLE_SCENARIOS = tuple(
-    name for name, one in SCENARIOS.items() if one.truth and not one.noise.late_rate
+SERVING_SKEW = replace(
+    SCENARIOS["stationary"],
+    id="serving-skew",
+    description="half-way servers lose sight of the items' categories; the log has them all",
+    truth=(DriftTruth(what="what servers see of items", at=0.5, streams=("skew/",)),),
 )
+"""Only here: in a log there is nothing to be simulated, it happens between log and server."""
+TABLE_SCENARIOS: Mapping[str, Scenario] = {
+    **{name: one for name, one in SCENARIOS.items() if one.truth and not one.noise.late_rate},
+    SERVING_SKEW.id: SERVING_SKEW,
+}
 """Scenarios with a truth; those that differ only in how events arrive need the loop."""
 ALL = "all together"
 _VARIANT = "online"
 _BATCH_LISTS = 26
 """Lists whose labels are measured together: 260 examples, as in a micro-batch."""
-_AUC_EXAMPLES = 1_024
+_PUBLISH_BATCHES = 20
+"""Batches between two snapshots: a server's scores are up to half an hour of event time old."""
 _MILLION = 1_000_000
 _BUCKETS = 2**18
 
@@ -109,7 +122,10 @@ class _Run:
         self._seen_items = np.zeros(len(world.item_ids), np.bool_)
         self._features: dict[tuple[int, str], Features] = {}
         self._waiting: deque[_Pending] = deque()
-        self._auc: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._windows = QualityWindows((_VARIANT,), len(self._heads))
+        self._skew = ScoreSkew()
+        self._server = _Logistic(len(self._heads))
+        self._batches = 0
         self._result = Watched(world.scenario)
 
     def run(self) -> Watched:
@@ -134,12 +150,29 @@ class _Run:
             [lists.answers.clicked.ravel(), lists.answers.liked.ravel()], axis=1
         ).astype(np.float32)
         self._waiting.append(
-            _Pending(int(lists.times_L[-1]), hashed_EK, self._model.predict(hashed_EK), label_EH)
+            _Pending(
+                int(lists.times_L[-1]),
+                hashed_EK,
+                self._model.predict(hashed_EK),
+                label_EH,
+                self._served(lists, hashed_EK),
+            )
         )
         delays_s = lists.answers.delays_ms[..., 0][lists.answers.clicked] / 1_000
         if len(delays_s):
             mean = float(np.log1p(delays_s).mean())
             self._observe(LABEL_DELAY, mean, len(delays_s), int(lists.times_L[-1]))
+
+    def _served(self, lists: Shown, hashed_EK: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what a server would have said of the primary head, float32 (E,)."""
+        if self._batches % _PUBLISH_BATCHES == 0:
+            self._server.copy(self._model)
+        self._batches += 1
+        scenario = self._world.scenario
+        breaks_ms = scenario.share_ms(SERVING_SKEW.truth[0].at)
+        if scenario.id == SERVING_SKEW.id and lists.times_L[0] >= breaks_ms:
+            hashed_EK = self._hash(lists, sees_categories=False)
+        return self._server.predict(hashed_EK)[:, 0]
 
     def _watch_shown(self, lists: Shown) -> None:
         for row, (user, time_ms) in enumerate(
@@ -170,13 +203,14 @@ class _Run:
             self._features[key] = self._world.item_features(item, time_ms)
         return self._features[key]
 
-    def _hash(self, lists: Shown) -> NDArray[np.int64]:
+    def _hash(self, lists: Shown, *, sees_categories: bool = True) -> NDArray[np.int64]:
         """Return hashed inputs of each shown item, int64 (E, K): ids, category, and pairs."""
         world, now_ms = self._world, int(lists.times_L[0])
         users_E = np.repeat(lists.users_L, lists.items_LN.shape[1])
         items_E = lists.items_LN.ravel()
         names = [world.category_name(c, now_ms) for c in range(world.truth.num_categories)]
         code_C = np.array([zlib.crc32(name.encode()) for name in names], np.int64)
+        code_C *= sees_categories
         category_E = code_C[world.truth.item_category[items_E]]
         segment_E = world.truth.user_segment[users_E]
         nothing_E = np.zeros_like(items_E)
@@ -201,16 +235,11 @@ class _Run:
                 {_VARIANT: pending.score_EH},
                 pending.time_ms,
             )
-        self._auc.append((pending.label_EH, pending.score_EH))
-        if sum(len(label_EH) for label_EH, _ in self._auc) >= _AUC_EXAMPLES:
-            label_EH = np.concatenate([one for one, _ in self._auc])
-            score_EH = np.concatenate([one for _, one in self._auc])
-            self._auc.clear()
-            for index, head in enumerate(self._heads):
-                auc = quality.auc(label_EH[:, index], score_EH[:, index])
-                if auc is not None:
-                    for monitor in self._monitors.values():
-                        monitor.observe_point(f"auc/{_VARIANT}/{head}", auc, pending.time_ms)
+        windows = self._windows.update(pending.label_EH, {_VARIANT: pending.score_EH})
+        skew = self._skew.update(pending.served_E, pending.score_EH[:, 0])
+        for monitor in self._monitors.values():
+            observe_windows(monitor, self._heads, windows, pending.time_ms)
+            observe_skew(monitor, skew, pending.time_ms)
         self._model.learn(pending)
 
     def _observe(self, stream: str, mean: float, examples: int, time_ms: int) -> None:
@@ -226,6 +255,7 @@ class _Pending:
     hashed_EK: NDArray[np.int64]
     score_EH: NDArray[np.float32]
     label_EH: NDArray[np.float32]
+    served_E: NDArray[np.float32]
 
 
 class _Logistic:
@@ -236,6 +266,10 @@ class _Logistic:
     def __init__(self, num_heads: int) -> None:
         self._weight_BH = np.zeros((_BUCKETS, num_heads))
         self._square_BH = np.ones((_BUCKETS, num_heads))
+
+    def copy(self, other: _Logistic) -> None:
+        """Predict from now on what the other would predict now."""
+        self._weight_BH[:] = other._weight_BH
 
     def predict(self, hashed_EK: NDArray[np.int64]) -> NDArray[np.float32]:
         logit_EH = np.clip(self._weight_BH[hashed_EK].sum(axis=1), -30.0, 30.0)
@@ -381,9 +415,9 @@ def jobs(seeds: int, scenario_seeds: int) -> Iterator[Scenario]:
     """Return every scenario to run: the stationary one with many seeds, the others with a few."""
     for seed in range(1, seeds + 1):
         yield SCENARIOS["stationary"].reseeded(seed)
-    for name in TABLE_SCENARIOS:
+    for scenario in TABLE_SCENARIOS.values():
         for seed in range(1, scenario_seeds + 1):
-            yield SCENARIOS[name].reseeded(seed)
+            yield scenario.reseeded(seed)
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:

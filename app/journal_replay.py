@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -214,8 +213,10 @@ class _Replay:
 
     def _lead(self, entry: Event | BadEvent) -> None:
         if isinstance(entry, BadEvent):
+        """Lead an entry through the loop; what the trainer has set aside is set aside again."""
             return
-        with suppress(DecodeError, SchemaError):  # the trainer has set it aside
+            self._loop.set_aside()
+        try:
             self._loop.process(entry)
 
     def _hashes(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, Learners, build_learners
 from app.process_setup import VERSION
 from app.settings import Settings
+from app.trainer_observers import drift_watch
 from app.trainer_wiring import build_loop
 from domain.clock import SystemClock
 from domain.errors import ConfigError, DatasetError
@@ -39,7 +40,6 @@ from replay.run import ReplayCounts, count_demands, replay_events
 from replay.side_by_side import SideBySide
 from replay.variants import CounterVariant, FrozenVariant, MemoryVariant, OnlineVariant, Variant
 from replay.words import in_words
-from stream.drift_watch import DriftWatch
 from stream.train_loop import TrainLoop
 
 
@@ -137,7 +137,7 @@ def _build(settings: Settings, schema: FeatureSchema, split_at: int) -> _Parts:
         learners.retrieval, RetrievalBaselines(), lambda: prequential.num_demands > split_at
     )
     signals, metrics = ListSink(), Metrics()
-    observers = (prequential, DriftWatch(schema, settings.drift, metrics, (signals,)))
+    observers = (prequential, drift_watch(settings, schema, learners, metrics, (signals,)))
     loop = build_loop(settings, schema, learners, metrics, observers)
     loop = TrainLoop(replace(loop.parts, retrieval=watched), settings.train_loop, metrics)
     return _Parts(learners, prequential, watched, signals, loop)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from app.evaluation import FrozenComparison
 from app.learner_gauges import LearnerGauges
+from app.learner_probe import LearnerReadings
 from app.learners import Learners
 from app.settings import Settings
 from domain.clock import Clock
 from domain.features import FeatureSchema
 from monitoring.drift_sinks import DriftSink
 from monitoring.metrics import Metrics
-from stream.drift_watch import DriftWatch
+from stream.drift_watch import DriftWatch, DriftWatchParts
 from stream.live_quality import LiveQuality
 from stream.observer import LoopObserver
 
@@ -37,10 +38,28 @@ def build_observers(
             settings.prequential_ranks,
             metrics,
         ),
-        DriftWatch(schema, settings.drift, metrics, sinks),
+        drift_watch(settings, schema, learners, metrics, sinks),
         LearnerGauges(schema, learners, clock, metrics),
     ]
     if not settings.evaluation.freeze_at_ms:
         return observers, None
     comparison = FrozenComparison(settings.evaluation, learners.ranking)
     return [*observers, comparison.observer], comparison
+
+
+def drift_watch(
+    settings: Settings,
+    schema: FeatureSchema,
+    learners: Learners,
+    metrics: Metrics,
+    sinks: Sequence[DriftSink] = (),
+) -> DriftWatch:
+    """Return what watches a loop for drift, in a trainer and in a replay alike."""
+    parts = DriftWatchParts(
+        config=settings.drift,
+        metrics=metrics,
+        watermark=settings.watermark,
+        sinks=sinks,
+        probes={"learners": LearnerReadings(schema, learners)},
+    )
+    return DriftWatch(schema, parts)

@@ -32,6 +32,7 @@ from river import drift
 from app.learners import LearnerConfigs, build_learners
 from app.replay_run import fit_to
 from app.settings import Settings
+from app.trainer_observers import drift_watch
 from app.trainer_wiring import build_loop
 from domain.features import FeatureSchema, Field
 from domain.requests import RankingRequest, UserView
@@ -43,7 +44,6 @@ from monitoring.field_watch import FieldState, FieldWatch
 from monitoring.metrics import Metrics
 from replay.scenarios import SCENARIOS
 from replay.simulator import SimulatedDataset
-from stream.drift_watch import DriftWatch
 
 GOALS = {
     "adwin": 50.0,
@@ -214,7 +214,7 @@ def trainer_share(num_lists: int, rounds: int) -> float:
     def run(watched: bool) -> float:
         learners = build_learners(dataset.schema, LearnerConfigs.of(settings))
         metrics = Metrics()
-        observers = [DriftWatch(dataset.schema, settings.drift, metrics)] if watched else []
+        observers = [drift_watch(settings, dataset.schema, learners, metrics)] if watched else []
         loop = build_loop(settings, dataset.schema, learners, metrics, observers)
         began_s = time.process_time()
         for event in events:

@@ -33,16 +33,21 @@ class WatchedStream:
     Attributes:
         alarm_on: "rise" for streams whose fall is good news, such as a loss.
         least_change: share of the level before by which it must move to be worth a signal.
+        least_move: the same in the stream's own unit, for streams whose level may be 0.
+        least_deviation: smallest standard deviation believed in, in the stream's own unit: where
+            nothing ever happened, the first little thing is not infinitely far from it.
     """
 
     name: str
     kind: DriftKind
     alarm_on: Literal["both", "rise", "fall"] = "both"
     least_change: float = 0.0
+    least_move: float = 0.0
+    least_deviation: float = 0.0
 
     def alarms(self, before: float, after: float) -> bool:
         """Return whether a change from `before` to `after` is worth a signal."""
-        if abs(after - before) < self.least_change * abs(before):
+        if abs(after - before) < max(self.least_change * abs(before), self.least_move):
             return False
         return self.alarm_on == "both" or (after > before) == (self.alarm_on == "rise")
 
@@ -173,7 +178,7 @@ class StreamDetector:
             since_ms=int(self._time_M[change]),
             before=before,
             after=after,
-            deviations=(after - before) / max(float(before_M.std()), _floor(before)),
+            deviations=(after - before) / max(float(before_M.std()), self._floor(before)),
             points_before=len(before_M),
             points_after=len(after_M),
         )
@@ -211,7 +216,11 @@ class StreamDetector:
     def _take_reference(self) -> None:
         reference_M = self._value_M[: self._warm_up]
         self._centre = float(reference_M.mean())
-        self._scale = max(float(reference_M.std()), _floor(self._centre))
+        self._scale = max(float(reference_M.std()), self._floor(self._centre))
+
+    def _floor(self, mean: float) -> float:
+        """Return the smallest standard deviation we believe in: a constant stream has none."""
+        return max(1e-6 * max(1.0, abs(mean)), self._stream.least_deviation)
 
     def _standardised(self, value_M: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.clip((value_M - self._centre) / self._scale, -_CLIP, _CLIP)
@@ -319,8 +328,3 @@ class _Kswin:
     def show_all(self, value_M: NDArray[np.float64]) -> None:
         for value in value_M.tolist():
             self._river.update(value)
-
-
-def _floor(mean: float) -> float:
-    """Return the smallest standard deviation we believe in: a constant stream has none."""
-    return 1e-6 * max(1.0, abs(mean))

@@ -97,6 +97,7 @@ class DriftMonitor:
         for stream in streams:
             for name in config.detectors:
                 metrics.monitoring.drift_signals.labels(detector=name, stream=stream.name)
+        self._value = metrics.monitoring.drift_stream_value
         rules = BookRules(
             refractory_ms=config.refractory_ms, live_ms=config.live_ms, max_live=config.max_live
         )
@@ -122,6 +123,7 @@ class DriftMonitor:
         point = watch.total / watch.examples
         watch.total, watch.examples = 0.0, 0
         watch.add_to_tail(point)
+        self._value.labels(stream=stream).set(point)
         # Every detector must see every point, also when the first of them has raised an alarm.
         found = [detector.update(point, event_time_ms) for detector in watch.detectors]
         live = self.book.live_of(stream)

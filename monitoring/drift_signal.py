@@ -9,8 +9,8 @@ from typing import Literal
 from domain.state import State
 
 DriftKind = Literal["covariate", "label", "concept", "model", "stream"]
-"""What changed: the inputs, the rate of labels, the relation between the two, what the models say
-of themselves (lambda, norms), or the way events arrive (lateness, duplicates)."""
+"""What changed: the inputs, the rate of labels, the relation between the two, the models and their
+answers (lambda, norms, served scores), or the way events arrive (lateness, duplicates)."""
 
 DRIFT_KINDS: tuple[DriftKind, ...] = ("covariate", "label", "concept", "model", "stream")
 

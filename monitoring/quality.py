@@ -227,6 +227,30 @@ def calibration_bins(probability_N: NDArray[np.float64], num_bins: int) -> NDArr
     return np.minimum((probability_N * num_bins).astype(np.int64), num_bins - 1)
 
 
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Return Spearman's rank correlation of two scores of the same N things; ties share a rank.
+
+    Returns:
+        None when one of them says the same of everything.
+
+    >>> rank_correlation([0.1, 0.2, 0.3], [5.0, 6.0, 9.0])
+    1.0
+    """
+    rank_a_N, rank_b_N = _centred_ranks(a), _centred_ranks(b)
+    assert rank_a_N.shape == rank_b_N.shape, "two scores of the same things"
+    scale = float(np.sqrt((rank_a_N @ rank_a_N) * (rank_b_N @ rank_b_N)))
+    return float(rank_a_N @ rank_b_N) / scale if scale else None
+
+
+def _centred_ranks(scores: ArrayLike) -> NDArray[np.float64]:
+    score_N = np.asarray(scores, np.float64)
+    assert np.isfinite(score_N).all(), "scores: expected finite numbers only"
+    _, level_N, count_L = np.unique(score_N, return_inverse=True, return_counts=True)
+    middle_L = np.cumsum(count_L) - 0.5 * count_L
+    rank_N: NDArray[np.float64] = middle_L[level_N] - 0.5 * len(score_N)
+    return rank_N
+
+
 def recall_at_k(ranks: ArrayLike, k: int) -> float | None:
     """Return the share of targets among the first k; with one target each, also the hit rate.
 

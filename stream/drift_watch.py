@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,33 +13,68 @@ from numpy.typing import NDArray
 from domain.examples import JoinedExample, LearnReport, PositiveAction
 from domain.features import FeatureSchema
 from domain.state import State
-from monitoring import quality
 from monitoring.drift_monitor import DriftMonitor, DriftMonitorConfig
 from monitoring.drift_signal import DriftSignal
 from monitoring.drift_sinks import DriftSink
 from monitoring.drift_streams import (
+    DEAD_LETTERS,
+    DUPLICATES,
     ITEM_NOVELTY,
     LABEL_DELAY,
     LATENESS,
+    UNRANKED,
     USER_NOVELTY,
     observe_batch,
+    observe_skew,
+    observe_windows,
     standard_streams,
 )
 from monitoring.field_drift import FieldDrift
 from monitoring.field_watch import FieldWatch
 from monitoring.item_novelty import ItemNovelty
 from monitoring.metrics import Metrics
-from stream.observer import Demand, Measured
-from stream.watermark import Watermark
+from monitoring.quality_windows import QualityWindows
+from monitoring.score_skew import ScoreSkew, are_rankers
+from stream.observer import Arrivals, Demand, Measured
+from stream.watermark import Watermark, WatermarkConfig
 
 VARIANTS = ("online", "online+memory")
 _REMEMBERED_IDS = 1_000_000
 _LISTS_AT_ONCE = 16
 """Lists whose numbers are added up before streams hear of them; points are made of more."""
-_LISTS, _ITEMS, _NEW_ITEMS, _NEW_USERS, _BEHIND = range(5)
-_SHOWN_SUMS = 5
-_AUC_EXAMPLES = 1_024
-"""Examples behind one AUC: with a click rate of .2 its standard error is about .02."""
+_LISTS, _ITEMS, _NEW_ITEMS, _NEW_USERS, _BEHIND, _SERVED, _UNRANKED = range(7)
+_SHOWN_SUMS = 7
+
+
+class LearnerProbe(Protocol):
+    """Reads numbers off the learners now and then: what they are, not how they score."""
+
+    def read(self, event_time_ms: int) -> Mapping[str, float]:
+        """Return points by the name of their stream; empty when it is not time yet."""
+
+    def save(self) -> State:
+        """Return everything `load` needs, as plain data."""
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftWatchParts:
+    """What a watch works with.
+
+    Attributes:
+        config: how streams are watched.
+        watermark: which event times can be believed; the same as the loop's.
+        sinks: who hears of what was found.
+        probes: who reads the learners, by a name that is kept in snapshots.
+    """
+
+    config: DriftMonitorConfig
+    metrics: Metrics
+    watermark: WatermarkConfig = field(default_factory=WatermarkConfig)
+    sinks: Sequence[DriftSink] = ()
+    probes: Mapping[str, LearnerProbe] = field(default_factory=dict)
 
 
 class DriftWatch:
@@ -46,22 +83,20 @@ class DriftWatch:
     Times are those that can be believed: one event far in the future ends no signal.
     """
 
-    def __init__(
-        self,
-        schema: FeatureSchema,
-        config: DriftMonitorConfig,
-        metrics: Metrics,
-        sinks: Sequence[DriftSink] = (),
-    ) -> None:
+    def __init__(self, schema: FeatureSchema, parts: DriftWatchParts) -> None:
+        config, sinks = parts.config, parts.sinks
         self._heads = tuple(head.name for head in schema.heads)
         self._fields = FieldWatch(schema, config.fields)
         streams = standard_streams(VARIANTS, self._heads)
-        self._monitor = DriftMonitor(streams, config, metrics, sinks, self._explain)
+        self._monitor = DriftMonitor(streams, config, parts.metrics, sinks, self._explain)
         self._field_drift = FieldDrift(self._fields, config.fields, self._monitor.book, sinks)
         self._items, self._users = ItemNovelty(_REMEMBERED_IDS), ItemNovelty(_REMEMBERED_IDS)
-        self._time = Watermark()
-        self._auc = _AucWindow(len(self._heads))
+        self._time = Watermark(parts.watermark)
+        self._windows = QualityWindows(VARIANTS, len(self._heads))
+        self._skew = ScoreSkew()
+        self._probes = dict(parts.probes)
         self._shown = [0.0] * _SHOWN_SUMS
+        self._arrived = Arrivals()
 
     def live(self) -> list[DriftSignal]:
         """Return the live signals, oldest first."""
@@ -79,8 +114,12 @@ class DriftWatch:
         if request.time_ms < now_ms:
             behind = math.log1p((now_ms - request.time_ms) / 1_000)
             shown[_BEHIND] += behind * len(request.item_ids)
+        if demand.served_N is not None:
+            shown[_SERVED] += 1.0
+            shown[_UNRANKED] += not are_rankers(demand.served_N)
         if shown[_LISTS] >= _LISTS_AT_ONCE:
             self._observe_shown(now_ms)
+            self._observe_arrivals(demand.arrivals, now_ms)
         state = self._fields.observe(request, now_ms)
         if state is not None:
             self._field_drift.take(state)
@@ -91,7 +130,18 @@ class DriftWatch:
         observe(ITEM_NOVELTY, shown[_NEW_ITEMS] / items, items, now_ms)
         observe(USER_NOVELTY, shown[_NEW_USERS] / items, items, now_ms)
         observe(LATENESS, shown[_BEHIND] / items, items, now_ms)
+        served = int(shown[_SERVED])
+        observe(UNRANKED, shown[_UNRANKED] / max(served, 1), served, now_ms)
         self._shown = [0.0] * _SHOWN_SUMS
+
+    def _observe_arrivals(self, arrived: Arrivals, now_ms: int) -> None:
+        before, self._arrived = self._arrived, arrived
+        events = arrived.total - before.total
+        for name, count in (
+            (DUPLICATES, arrived.duplicates - before.duplicates),
+            (DEAD_LETTERS, arrived.dead_letters - before.dead_letters),
+        ):
+            self._monitor.observe(name, count / max(events, 1), events, now_ms)
 
     def on_examples(self, examples: Sequence[JoinedExample]) -> None:
         """Do nothing: labels are watched when they are settled."""
@@ -107,10 +157,17 @@ class DriftWatch:
         }
         now_ms = self._believed(max(one.example.revealed_ms for one in measured))
         observe_batch(self._monitor, self._heads, label_NH, scores, now_ms)
-        for head, auc_by_variant in self._auc.update(label_NH, scores):
-            for variant, auc in auc_by_variant.items():
-                name = f"auc/{variant}/{self._heads[head]}"
-                self._monitor.observe_point(name, auc, now_ms)
+        windows = self._windows.update(label_NH, scores)
+        observe_windows(self._monitor, self._heads, windows, now_ms)
+        self._observe_skew(measured, scores["online+memory"][:, 0], now_ms)
+
+    def _observe_skew(
+        self, measured: Sequence[Measured], trained_N: NDArray[np.float32], now_ms: int
+    ) -> None:
+        """Compare what servers showed with what the trainer said of the primary head."""
+        served_N = np.array([one.served for one in measured], np.float32)
+        served_N[~((served_N > 0.0) & (served_N < 1.0))] = np.nan
+        observe_skew(self._monitor, self._skew.update(served_N, trained_N), now_ms)
 
     def on_ranks(self, actions: Sequence[PositiveAction], ranks: NDArray[np.int64]) -> None:
         """Watch how long after a list its items are taken."""
@@ -125,7 +182,12 @@ class DriftWatch:
         """Do nothing: nothing is kept by impression."""
 
     def on_step(self, step: int, ranking: LearnReport, retrieval: LearnReport) -> None:
-        """Do nothing: steps are not watched."""
+        """Watch what the learners have become."""
+        del step, ranking, retrieval
+        now_ms = self._time.newest_ms
+        for probe in self._probes.values():
+            for stream, value in probe.read(now_ms).items():
+                self._monitor.observe_point(stream, value, now_ms)
 
     def save(self) -> State:
         """Return detectors, counts, what was seen and what is live."""
@@ -136,20 +198,29 @@ class DriftWatch:
             "items": self._items.save(),
             "users": self._users.save(),
             "time": self._time.save(),
-            "auc": self._auc.save(),
+            "auc": self._windows.save(),
+            "skew": self._skew.save(),
+            "probes": {name: probe.save() for name, probe in self._probes.items()},
             "shown": list(self._shown),
+            "arrived": asdict(self._arrived),
         }
 
     def load(self, state: State) -> None:
-        """Become what `save` described."""
+        """Become what `save` described; what it lacks starts afresh."""
         self._monitor.load(state["monitor"])
         self._fields.load(state["fields"])
         self._field_drift.load(state["field_drift"])
         self._items.load(state["items"])
         self._users.load(state["users"])
         self._time.load(state["time"])
-        self._auc.load(state["auc"])
-        self._shown = list(state["shown"])
+        self._windows.load(state["auc"])
+        if "skew" in state:
+            self._skew.load(state["skew"])
+            self._arrived = Arrivals(**state["arrived"])
+            self._shown = list(state["shown"])
+            for name, probe in self._probes.items():
+                if name in state["probes"]:
+                    probe.load(state["probes"][name])
 
     def _believed(self, time_ms: int) -> int:
         self._time.observe(time_ms)
@@ -157,55 +228,3 @@ class DriftWatch:
 
     def _explain(self, signal: DriftSignal) -> tuple[tuple[str, float], ...]:
         return self._field_drift.explain(signal)
-
-
-class _AucWindow:
-    """Gathers labels and scores until they suffice for an AUC; H heads."""
-
-    def __init__(self, num_heads: int) -> None:
-        self._label = [np.zeros(0, np.float32) for _ in range(num_heads)]
-        self._score = {
-            variant: [np.zeros(0, np.float32) for _ in range(num_heads)] for variant in VARIANTS
-        }
-
-    def update(
-        self, label_NH: NDArray[np.float32], scores: dict[str, NDArray[np.float32]]
-    ) -> list[tuple[int, dict[str, float]]]:
-        """Take a batch; return head and AUC by variant for each window that is full."""
-        found: list[tuple[int, dict[str, float]]] = []
-        for head in range(len(self._label)):
-            known_N = ~np.isnan(label_NH[:, head])
-            for score_NH in scores.values():
-                known_N &= np.isfinite(score_NH[:, head])
-            self._label[head] = np.concatenate([self._label[head], label_NH[known_N, head]])
-            for variant, score_NH in scores.items():
-                kept = self._score[variant]
-                kept[head] = np.concatenate([kept[head], score_NH[known_N, head]])
-            if len(self._label[head]) >= _AUC_EXAMPLES:
-                found.append((head, self._take(head)))
-        return found
-
-    def _take(self, head: int) -> dict[str, float]:
-        label_N, self._label[head] = self._label[head], np.zeros(0, np.float32)
-        aucs: dict[str, float] = {}
-        for variant, kept in self._score.items():
-            score_N, kept[head] = kept[head], np.zeros(0, np.float32)
-            auc = quality.auc(label_N, score_N)
-            if auc is not None:
-                aucs[variant] = auc
-        return aucs
-
-    def save(self) -> State:
-        return {
-            "labels": {str(head): label_N.copy() for head, label_N in enumerate(self._label)},
-            "scores": {
-                variant: {str(head): score_N.copy() for head, score_N in enumerate(kept)}
-                for variant, kept in self._score.items()
-            },
-        }
-
-    def load(self, state: State) -> None:
-        self._label = [state["labels"][str(head)].copy() for head in range(len(self._label))]
-        for variant, kept in self._score.items():
-            for head in range(len(kept)):
-                kept[head] = state["scores"][variant][str(head)].copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +15,26 @@ from domain.requests import RankingRequest
 from domain.state import State
 
 
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What arrived since the beginning.
+
+    Attributes:
+        events: events that were taken in, duplicates left out.
+        duplicates: events whose id was seen before.
+        dead_letters: events that were set aside.
+    """
+
+    events: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return everything that arrived."""
+        return self.events + self.duplicates + self.dead_letters
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Demand:
     """Items about to be scored: what a variant other than the live model needs to score them too.
@@ -21,12 +42,16 @@ class Demand:
     Attributes:
         ordinal: how many demands came before it.
         session: number of the user's session, the group of session GAUC.
+        served_N: scores that a server showed the items with, None when nobody said.
+        arrivals: what had arrived by then.
     """
 
     impression_id: str
     ordinal: int
     session: int
     request: RankingRequest
+    served_N: NDArray[np.float32] | None = None
+    arrivals: Arrivals = Arrivals()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,12 +61,14 @@ class Measured:
     Attributes:
         base_H: probabilities of the live ranker.
         compensated_H: the same after the error memory.
+        served: score that a server showed the item with, NaN when nobody said.
     """
 
     example: JoinedExample
     session: int
     base_H: NDArray[np.float32]
     compensated_H: NDArray[np.float32]
+    served: float = math.nan
 
 
 class LoopObserver(Protocol):

@@ -31,6 +31,7 @@ class PendingRequest:
         errors_NH: error estimates read from the memory when it was scored; None until scored.
         compensated_NH: probabilities after compensation; None until scored.
         early: labels emitted early, by item index, still waiting to be settled.
+        served_N: scores that a server showed the items with, None when nobody said.
     """
 
     captured: CapturedRequest
@@ -41,6 +42,7 @@ class PendingRequest:
     errors_NH: NDArray[np.float32] | None = None
     compensated_NH: NDArray[np.float32] | None = None
     early: dict[int, JoinedExample] | None = None
+    served_N: NDArray[np.float32] | None = None
 
 
 class PendingRequests:
@@ -127,6 +129,7 @@ def _row_state(impression_id: str, request: PendingRequest) -> State:
         "session": request.session,
         "early": examples_state(list((request.early or {}).values())),
         "scored": request.base_NH is not None,
+        "served": None if request.served_N is None else request.served_N.tolist(),
     }
 
 
@@ -142,6 +145,7 @@ def _request_from(row: State, arrays: dict[str, NDArray[Any]]) -> PendingRequest
         organic=row["organic"],
         session=row["session"],
         early=early or None,
+        served_N=None if row.get("served") is None else np.array(row["served"], np.float32),
     )
 
 

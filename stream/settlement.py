@@ -92,7 +92,8 @@ class Settlement:
             rate, index = example.log_sampling_rate, example.item_index
             base_H = on_sampled_scale(pending.base_NH[index], rate)
             compensated_H = on_sampled_scale(pending.compensated_NH[index], rate)
-            measured.append(Measured(example, pending.session, base_H, compensated_H))
+            served = math.nan if pending.served_N is None else float(pending.served_N[index])
+            measured.append(Measured(example, pending.session, base_H, compensated_H, served))
         return measured
 
     def teach(self, memory: MemoryLearner, measured: Sequence[Measured], time_ms: int) -> None:

@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from domain.errors import ConfigError, SnapshotError
 from domain.events import Event, Feedback, Impression, ItemUpdate, UserUpdate
 from domain.examples import JoinedExample, LearnReport
@@ -26,7 +29,7 @@ from stream.batcher import Batcher
 from stream.deduplicator import Deduplicator
 from stream.feature_store import FeatureStore
 from stream.joiner import Joiner, ScoreDemand
-from stream.observer import Demand, LoopObserver
+from stream.observer import Arrivals, Demand, LoopObserver
 from stream.pending import PendingRequest, PendingRequests
 from stream.positives import PositiveQueue
 from stream.settlement import Settlement
@@ -94,6 +97,7 @@ class TrainLoop:
 
     def __init__(self, parts: LoopParts, config: TrainLoopConfig, metrics: Metrics) -> None:
         self._parts = parts
+    dead_letters: int = 0
         self._config = config
         self._metrics = metrics.stream
         self._pending = PendingRequests()
@@ -128,7 +132,7 @@ class TrainLoop:
             return
         self._observe_time(event)
         if demand is not None:
-            self._capture(demand)
+            self._capture(demand, _served(event))
         examples = parts.joiner.observe(event)
         if isinstance(event, Feedback):
             self._positives.observe(event, parts.feature_store)
@@ -147,6 +151,10 @@ class TrainLoop:
         2. Measure: settled labels against what was predicted before they were known.
         3. Learn: the memory, the ranker, then the retrieval towers.
         4. Forget requests that no label can reach any more.
+    def set_aside(self) -> None:
+        """Note that an event became a dead letter; nothing else of it is known."""
+        self.counts.dead_letters += 1
+
         """
         parts = self._parts
         groups = parts.batcher.take()
@@ -195,20 +203,28 @@ class TrainLoop:
         self._metrics.event_time_seconds.set(watermark.newest_ms / 1_000)
         self._metrics.watermark_delay_seconds.set((watermark.newest_ms - watermark.time_ms) / 1_000)
 
-    def _capture(self, demand: ScoreDemand) -> None:
-        parts = self._parts
+    def _capture(self, demand: ScoreDemand, served_N: NDArray[np.float32] | None) -> None:
+        parts, counts = self._parts, self.counts
         session = parts.sessions.assign(demand.user_id, demand.time_ms)
         request = parts.feature_store.request(
             demand.user_id, demand.item_ids, demand.time_ms, demand.context
         )
         captured = parts.ranking.capture(request)
         self._pending.add(
-            demand.impression_id, PendingRequest(captured, organic=demand.organic, session=session)
+            demand.impression_id,
+            PendingRequest(captured, organic=demand.organic, session=session, served_N=served_N),
         )
-        told = Demand(demand.impression_id, self.counts.demands, session, request)
+        told = Demand(
+            demand.impression_id,
+            counts.demands,
+            session,
+            request,
+            served_N,
+            Arrivals(counts.events, counts.duplicates, counts.dead_letters),
+        )
         for observer in parts.observers:
             observer.on_demand(told)
-        self.counts.demands += 1
+        counts.demands += 1
 
     def _reveal(self, examples: Sequence[JoinedExample]) -> None:
         """Let labels that became known reach counters at once, and the next step."""
@@ -275,3 +291,10 @@ class TrainLoop:
     def _observers(self) -> list[tuple[str, LoopObserver]]:
         observers = self._parts.observers
         return [(f"{index}-{type(one).__name__}", one) for index, one in enumerate(observers)]
+
+
+def _served(event: Event) -> NDArray[np.float32] | None:
+    """Return the scores that a server showed a list with; None where no server says so."""
+    if not isinstance(event, Impression) or not event.snapshot_id:
+        return None
+    return np.array([item.score for item in event.items], np.float32)

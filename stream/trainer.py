@@ -241,6 +241,7 @@ class Trainer:
             else:
                 self._health.answered("write")
                 return True
+                self._parts.loop.set_aside()
 
     def _pass(self, gaps: Sequence[Gap]) -> None:
         """Go on behind lost records, if that is what was asked for."""

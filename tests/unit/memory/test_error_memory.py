@@ -34,6 +34,19 @@ def test_read_knows_nothing_when_the_memory_is_empty() -> None:
         np.testing.assert_array_equal(values_NH, np.zeros((3, 1)))
 
 
+def test_empty_share_counts_the_buckets_that_hold_too_little_to_be_read() -> None:
+    memory = make_memory(num_heads=2, half_life_ms=1_000, min_count=0.5)
+    assert memory.empty_share == 1.0
+    labels_NH = np.array([[1.0, np.nan]], np.float32)
+    memory.write(some_hidden(1), np.full((1, 2), 0.25, np.float32), labels_NH, time_ms=0)
+    buckets = memory.num_bytes // (12 * 2)  # of one head; its six arrays hold one example each
+    assert memory.empty_share == pytest.approx(1.0 - 6 / (2 * buckets))
+    memory.write(
+        some_hidden(1, seed=2), np.full((1, 2), 0.25, np.float32), labels_NH, time_ms=2_000
+    )
+    assert memory.empty_share >= 1.0 - 6 / (2 * buckets), "the first counts a quarter by now"
+
+
 @pytest.mark.parametrize("centring", ["none", "running"])
 @pytest.mark.parametrize("similarity", ["density", "count", "log_count"])
 @pytest.mark.parametrize("label", [0.0, 1.0])

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from domain.examples import PositiveAction
+from domain.examples import LearnReport, PositiveAction
 from domain.features import FeatureSchema, Field, Head
 from domain.requests import RankingRequest, UserView
-from domain.state import state_hash
+from domain.state import State, state_hash
 from monitoring.drift_detectors import DriftDetectorsConfig
 from monitoring.drift_monitor import DriftMonitorConfig
 from monitoring.drift_sinks import ListSink
 from monitoring.field_watch import FieldWatchConfig
 from monitoring.metrics import Metrics
-from stream.drift_watch import DriftWatch
-from stream.observer import Demand, Measured
+from stream.drift_watch import DriftWatch, DriftWatchParts
+from stream.observer import Arrivals, Demand, Measured
+from stream.watermark import WatermarkConfig
 from tests.unit.stream.pending_fakes import example
 
 SECOND = 1_000
@@ -36,7 +37,7 @@ CONFIG = DriftMonitorConfig(
 
 def watch(config: DriftMonitorConfig = CONFIG) -> tuple[DriftWatch, ListSink]:
     sink = ListSink()
-    return DriftWatch(SCHEMA, config, Metrics(), [sink]), sink
+    return DriftWatch(SCHEMA, DriftWatchParts(config=config, metrics=Metrics(), sinks=[sink])), sink
 
 
 def demand(time_ms: int, user: str = "u", *item_ids: str, **features: str) -> Demand:
@@ -144,15 +145,139 @@ def test_fall_of_the_auc_is_a_signal() -> None:
     assert {"auc/online/click", "auc/online+memory/click"} <= streams(sink)
 
 
+def shown(one: DriftWatch, first: int, last: int, served: float | None = None) -> None:
+    """Show a list a second, with a score that a server gave its first item."""
+    for number in range(first, last):
+        served_N = None if served is None else np.array([served, 0.3], np.float32)
+        plain = demand(1_000_000 + SECOND * number, "u", "i", "j")
+        one.on_demand(replace(plain, served_N=served_N, arrivals=Arrivals(events=number)))
+
+
+@pytest.mark.parametrize("what", ["duplicates", "dead_letters"])
+def test_a_tenth_of_all_events_gone_wrong_is_a_signal_and_one_in_two_hundred_is_none(
+    what: str,
+) -> None:
+    one, sink = watch()
+    for number in range(1_600):
+        wrong = number // 200 if number < 1_200 else 6 + (number - 1_200) // 10
+        arrivals = Arrivals(events=number - wrong, **{what: wrong})
+        one.on_demand(replace(demand(1_000_000 + SECOND * number, "u", "i"), arrivals=arrivals))
+        if number == 1_200:
+            assert sink.signals == []
+    assert streams(sink) == {what}
+    assert {signal.kind for signal in sink.signals} == {"stream"}
+
+
+def test_lists_without_the_rankers_order_are_a_signal() -> None:
+    one, sink = watch()
+    shown(one, 0, 800, served=0.4)
+    assert sink.signals == []
+    shown(one, 800, 1_600, served=-2.0)  # a logit: retrieval's order
+    assert streams(sink) == {"unranked"}
+
+
+def test_lists_that_no_server_showed_say_nothing_of_servers() -> None:
+    one, sink = watch()
+    shown(one, 0, 800, served=0.4)
+    shown(one, 800, 1_600)
+    assert sink.signals == []
+
+
+def test_server_that_scores_unlike_the_trainer_is_a_signal() -> None:
+    one, sink = watch(replace(CONFIG, point_examples=1))
+    rng = np.random.default_rng(1)
+    for number in range(80):
+        trained = rng.uniform(0.1, 0.6, 512).astype(np.float32)
+        off = rng.normal(0.0, 0.02, 512) if number < 50 else rng.normal(0.0, 0.2, 512)
+        served = np.clip(trained + off, 0.01, 0.99)
+        one.on_measured(
+            [
+                replace(measured(SECOND * (1_000 + number), float(n % 3 == 0), float(t)), served=s)
+                for n, (t, s) in enumerate(zip(trained, served, strict=True))
+            ]
+        )
+        if number == 49:
+            assert not {"skew/distance", "skew/order"} & streams(sink)
+    assert {"skew/distance", "skew/order"} <= streams(sink)
+    assert {one.kind for one in sink.signals if one.stream.startswith("skew/")} == {"model"}
+
+
+class Counting:
+    """A probe that says how often it was asked, and jumps when told so."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.jump = 0.0
+
+    def read(self, event_time_ms: int) -> dict[str, float]:
+        self.asked += 1
+        return {"vectors/norm": 1.0 + 0.01 * (self.asked % 2) + self.jump}
+
+    def save(self) -> State:
+        return {"asked": self.asked}
+
+    def load(self, state: State) -> None:
+        self.asked = state["asked"]
+
+
+def test_what_probes_read_off_the_learners_is_watched_and_saved() -> None:
+    probe, sink = Counting(), ListSink()
+    parts = DriftWatchParts(
+        config=CONFIG, metrics=Metrics(), sinks=[sink], probes={"counting": probe}
+    )
+    one = DriftWatch(SCHEMA, parts)
+    report = LearnReport(0.5, 1)
+    for number in range(200):
+        probe.jump = float(number >= 150)
+        one.on_demand(demand(1_000_000 + SECOND * number, "u", "i"))
+        one.on_step(number, report, report)
+    assert streams(sink) == {"vectors/norm"}
+    assert probe.asked == 200
+    again = Counting()
+    DriftWatch(SCHEMA, replace(parts, probes={"counting": again})).load(one.save())
+    assert again.asked == 200
+
+
+def test_state_from_before_servers_were_watched_starts_that_afresh() -> None:
+    one, _ = watch()
+    state: Any = one.save()
+    for name in ("skew", "probes", "arrived"):
+        del state[name]
+    state["shown"] = [0.0] * 5
+    again, _ = watch()
+    again.load(state)
+    shown(again, 0, 40, served=0.4)
+
+
+def test_time_is_believed_as_the_settings_of_the_watermark_say() -> None:
+    trusting = DriftWatchParts(
+        config=CONFIG, metrics=Metrics(), watermark=WatermarkConfig(max_jump_ms=0)
+    )
+    one = DriftWatch(SCHEMA, trusting)
+    label(one, 1_000, 100, rate=0.1)
+    label(one, 1_100, 100, rate=0.6)
+    assert one.live()
+    one.on_measured([measured(2**52, 0.0, 0.5)])  # believed: whatever was live is over by then
+    assert one.live() == []
+
+
 @pytest.mark.parametrize("cut", [7, 133, 250])
 def test_watch_survives_a_restart_and_goes_on_to_the_same_bits(cut: int) -> None:
     def lead(one: DriftWatch, first: int, last: int) -> None:
         for number in range(first, last):
             time_ms = 1_000_000 + SECOND * number
             plan = "free" if number < 200 or number % 2 else "pro"
-            one.on_demand(demand(time_ms, f"u{number % 9}", f"i{number % 13}", plan=plan))
+            shown_now = demand(time_ms, f"u{number % 9}", f"i{number % 13}", plan=plan)
+            served_N = np.array([0.1 + 0.002 * number], np.float32)
+            arrivals = Arrivals(events=number, duplicates=number // 7)
+            one.on_demand(replace(shown_now, served_N=served_N, arrivals=arrivals))
             rate = 0.2 if number < 180 else 0.8
-            one.on_measured([measured(time_ms, float(n < 10 * rate), 0.3) for n in range(10)])
+            one.on_measured(
+                [
+                    replace(measured(time_ms, float(n < 10 * rate), 0.3), served=0.25)
+                    for n in range(10)
+                ]
+            )
             user = UserView(user_id="u", last_impression_ms=time_ms - 7)
             one.on_ranks([PositiveAction(user, "i", time_ms)], np.array([1]))
 

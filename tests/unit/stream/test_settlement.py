@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,20 @@ def test_final_label_stands_at_once_beside_its_request() -> None:
     assert labeled.item_indices.tolist() == [1]
     assert labeled.labels.tolist() == [[1.0, 0.0]]
     assert labeled.roles == ("final",)
+
+
+def test_measured_label_carries_the_score_a_server_showed_also_after_a_restart() -> None:
+    pending = PendingRequests()
+    pending.add("p", replace(request("p", 0.25, 0.5), served_N=np.array([0.5, 0.25], np.float32)))
+    pending.add("q", request("q", 0.25))
+    again = PendingRequests()
+    again.load(copy.deepcopy(pending.save()))
+    for one in (pending, again):
+        one.score(SumRanker(), ShiftMemory())
+        groups = [[example("p", 1, 1.0, 0.0)], [example("q", 0, 0.0, 0.0)]]
+        told, untold = Settlement(one).measure(groups)
+        assert told.served == 0.25
+        assert math.isnan(untold.served)
 
 
 def test_labels_of_one_request_come_together_in_order_of_first_appearance() -> None:
