@@ -68,3 +68,14 @@ def test_admission_lets_only_so_many_take_a_turn_at_once():
 
 def long_deadline() -> Deadline:
     return Deadline(SystemClock(), 5.0)
+
+
+def test_admission_tells_the_refused_how_long_requests_stay_lately():
+    clock = ManualClock()
+    admission = Admission(max_concurrency=1, max_waiting=0, clock=clock)
+    for _ in range(100):
+        with admission.enter():
+            clock.sleep(2.0)
+    with admission.enter(), pytest.raises(OverloadedError) as caught, admission.enter():
+        pytest.fail("a second was let in")
+    assert caught.value.retry_after_s == pytest.approx(2.0, rel=0.01)
