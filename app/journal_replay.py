@@ -212,13 +212,15 @@ class _Replay:
         self._settings = segment.settings
 
     def _lead(self, entry: Event | BadEvent) -> None:
-        if isinstance(entry, BadEvent):
         """Lead an entry through the loop; what the trainer has set aside is set aside again."""
-            return
+        if isinstance(entry, BadEvent):
             self._loop.set_aside()
         try:
+            return
             self._loop.process(entry)
 
+        except (DecodeError, SchemaError):
+            self._loop.set_aside()
     def _hashes(self) -> dict[str, str]:
         return {name: state_hash(state) for name, state in states_of(self._loop).items()}
 
