@@ -40,10 +40,6 @@ class FreshnessMetrics:
             "Events and deltas that became visible later than the target.",
             path=FRESHNESS_PATHS,
         )
-        self.late_own_actions = make.counter(
-            "serving_late_own_actions_total",
-            "Publishes acknowledged before histories had their events.",
-        )
 
     def observe(self, path: str, seconds: float, target_s: float) -> None:
         """Take note of how long something took to become visible, and whether that is too long."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -58,9 +58,16 @@ class ImpressionLog:
     `log` is used by the writer thread alone.
     """
 
-    def __init__(self, log: EventLog, config: ImpressionLogConfig) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        config: ImpressionLogConfig,
+        on_stored: Callable[[Sequence[Event]], None] | None = None,
+    ) -> None:
+        """Write to `log`; what it has stored goes to `on_stored` before anybody is told."""
         self._log = log
         self._config = config
+        self._on_stored = on_stored
         self._queue: deque[_Submission] = deque()
         self._queued_events = 0
         self._closed = False
@@ -98,14 +105,21 @@ class ImpressionLog:
             OverloadedError: the queue is full.
             LogUnavailableError: they are not stored, or not known to be.
         """
-        stored = self.submit(events)
+        self.wait(self.submit(events), len(events), timeout_s)
+
+    def wait(self, stored: Future[None], count: int, timeout_s: float) -> None:
+        """Wait until `count` submitted events are durable; later they are of no use.
+
+        Raises:
+            LogUnavailableError: they are not stored, or not known to be.
+        """
         try:
             stored.result(timeout_s)
         except TimeoutError:
             withdrawn = self._withdraw(stored)
             outcome = "they were withdrawn" if withdrawn else "they may still be stored"
             raise LogUnavailableError(
-                f"the log did not take {len(events)} events within {timeout_s:.3f} s; {outcome}"
+                f"the log did not take {count} events within {timeout_s:.3f} s; {outcome}"
             ) from None
 
     def _withdraw(self, stored: Future[None]) -> bool:
@@ -177,8 +191,18 @@ class ImpressionLog:
             for submission in batch:
                 self._append([submission])
         else:
+            self._land(events)
             for submission in batch:
                 submission.stored.set_result(None)
+
+    def _land(self, events: Sequence[Event]) -> None:
+        if self._on_stored is None:
+            return
+        try:
+            self._on_stored(events)
+        except Exception:
+            # They are stored, whatever came of them afterwards: whoever waits must hear of it.
+            _logger.exception("stored events failed")
 
     @staticmethod
     def _fail(batch: Sequence[_Submission], error: Exception) -> None:

@@ -1,19 +1,21 @@
-"""Everything one answer is made from: one snapshot's models, swapped whole.
+"""Everything one answer is made from: one snapshot's models, swapped whole or led on by deltas.
 
 A request takes one reference to `LiveModels` and uses nothing else, so an answer never mixes two
-snapshots however many swaps happen while it is made.
+snapshots however many swaps happen while it is made. Deltas change models where they are: each in
+one moment in which nobody reads, so that no stage of an answer sees half of one.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.deltas import DeltaPoint
 from domain.errors import NotReadyError
 from domain.event_log import Positions
 from domain.events import ItemUpdate
@@ -25,6 +27,7 @@ from domain.requests import (
     RankingScores,
     RetrievalRequest,
 )
+from serving.items_ahead import ItemsAhead
 from serving.read_write_lock import ReadWriteLock
 from stream.deduplicator import Deduplicator
 from stream.feature_store import FeatureStore
@@ -40,8 +43,8 @@ class Retriever(Protocol):
     def retrieve(self, request: RetrievalRequest) -> Candidates:
         """Search the live index."""
 
-    def popular(self, limit: int, exclude: frozenset[str]) -> Candidates:
-        """Return popular and recent items of the catalog; fewer only when fewer are eligible."""
+    def popular(self, request: RetrievalRequest) -> Candidates:
+        """Return popular and recent items; fewer only when fewer are eligible."""
 
     def observe_item(self, update: ItemUpdate) -> None:
         """Take an item into the catalog, refresh its features, or take it out."""
@@ -68,18 +71,27 @@ class ErrorMemory(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LiveModels:
-    """One snapshot, ready to answer.
+    """One snapshot, ready to answer, and how far deltas have led it on.
 
-    Weights, counters and memory never change while they are served; the feature store and the
-    retriever's catalog follow the log. Whoever reads these two holds `lock.read()`, the tail holds
-    `lock.write()`.
+    The feature store and the retriever's catalog follow the log; whoever reads these two holds
+    `lock.read()`, the tail holds `lock.write()`. Weights, counters and memory change by deltas
+    only; whoever predicts or compensates holds `weights_lock.read()`. A delta changes everything,
+    so its follower holds both for writing, `weights_lock` first.
 
     Attributes:
+        snapshot_id: what answers and impressions name: the snapshot's id and, when deltas have led
+            it on, "+" and the number of the last one.
         event_time_ms: event time of the newest event the models have learned from.
         positions: where the snapshot's own reading of the log ended.
         deduplicator: event ids seen since then, or the snapshot's own: a repeated event changes
             nothing.
         unsettled: set while the catalog has changes that no search has taken in.
+        base_id: the snapshot's id on disk, "" when it is `snapshot_id`.
+        base_point: where in its trainer's chain of deltas that snapshot stands; None: in no chain.
+        point: where the models stand now.
+        following: whether deltas are to be applied.
+        spoiled: whether a delta failed half-way; only loading a snapshot mends that.
+        ahead: what the log said of items that no delta has covered yet.
     """
 
     snapshot_id: str
@@ -92,7 +104,29 @@ class LiveModels:
     feature_store: FeatureStore
     deduplicator: Deduplicator = field(default_factory=Deduplicator)
     lock: ReadWriteLock = field(default_factory=ReadWriteLock)
+    weights_lock: ReadWriteLock = field(default_factory=ReadWriteLock)
     unsettled: threading.Event = field(default_factory=threading.Event)
+    base_id: str = ""
+    base_point: DeltaPoint | None = None
+    point: DeltaPoint | None = None
+    following: bool = False
+    spoiled: bool = False
+    ahead: ItemsAhead = field(default_factory=ItemsAhead)
+
+    @property
+    def on_disk_id(self) -> str:
+        """Return the id of the snapshot on disk that these models were, or contain."""
+        return self.base_id or self.snapshot_id
+
+
+def standing(base_id: str, base: DeltaPoint, point: DeltaPoint) -> dict[str, Any]:
+    """Return the attributes of models that stand at `point` and contain a snapshot on disk.
+
+    >>> standing("000-ab", DeltaPoint("c", 7), DeltaPoint("c", 9))["snapshot_id"]
+    '000-ab+9'
+    """
+    name = base_id if point == base else f"{base_id}+{point.number}"
+    return {"snapshot_id": name, "base_id": base_id, "base_point": base, "point": point}
 
 
 class LiveModelSlot:
@@ -119,6 +153,23 @@ class LiveModelSlot:
         """Return the live snapshot's id, "" before the first."""
         models = self._models
         return "" if models is None else models.snapshot_id
+
+    @property
+    def live(self) -> LiveModels | None:
+        """Return the live bundle, None before the first."""
+        return self._models
+
+    def restate(self, models: LiveModels, **changes: Any) -> LiveModels | None:
+        """Say anew where the live bundle stands; None when another bundle is live by now.
+
+        Its models stay the same objects; requests that have begun keep what they were told.
+        """
+        with self._lock:
+            live = self._models
+            if live is None or live.lock is not models.lock:
+                return None
+            self._models = restated = replace(live, **changes)
+            return restated
 
     def swap(self, models: LiveModels) -> None:
         """Make `models` the bundle that the next requests use, then tell the listeners."""

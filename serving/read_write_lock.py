@@ -37,9 +37,19 @@ class ReadWriteLock:
                     self._changed.notify_all()
 
     @contextmanager
-    def write(self) -> Iterator[None]:
-        """Hold the lock alone."""
+    def write(self, patience_s: float = 0.0) -> Iterator[None]:
+        """Hold the lock alone.
+
+        Args:
+            patience_s: how long to look for a moment without readers before new readers have to
+                wait behind this writer. Readers that take long (a whole ranking) would otherwise
+                be waited for by all who come after them.
+        """
         with self._changed:
+            if patience_s > 0.0:
+                self._changed.wait_for(
+                    lambda: not (self._writing or self._readers), timeout=patience_s
+                )
             self._writers_waiting += 1
             try:
                 while self._writing or self._readers:

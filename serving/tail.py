@@ -1,28 +1,25 @@
-"""The end of the log to the live feature store: a user's own action is in her next request.
+"""The end of the log to the live feature store: what happened anywhere is in the next answers.
 
-The tail owns the reading position of the live bundle, so it is also where a new bundle is taken
-over: the last gap between the two is closed and the slot swapped in one critical section.
+What this server itself has stored is there already (see `landing`). The tail owns the reading
+position of the live bundle, so it is also where a new bundle is taken over: the last gap between
+the two is closed and the slot swapped in one critical section.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from domain.clock import Clock
-from domain.errors import ConfigError, DecodeError, LogError, LogPositionError, SchemaError
-from domain.event_log import EventLog, Positions, Record, advance
-from domain.events import Event, ItemUpdate
+from domain.errors import ConfigError, LogError, LogPositionError
+from domain.event_log import EventLog, Positions, advance
 from monitoring.metrics import ServingMetrics
+from serving.apply_events import apply_records
+from serving.landing import Landing
 from serving.live_models import LiveModels, LiveModelSlot
-from stream.codec import BadEvent, decode_record
 
 _logger = logging.getLogger(__name__)
-
-_REMEMBERED_USERS = 8
-"""Users of the last records, for warming up: enough to meet a history of every length."""
 
 _CATCH_UP_TIMEOUT_S = 1.0
 """A broker answers within this; a log that has nothing in that time has no more."""
@@ -37,85 +34,20 @@ class TailConfig:
         poll_timeout_ms: longest wait for the first of them.
         retry_ms: pause after a failed read.
         report_ms: time between two reports of lag and model age.
+        target_ms: how soon after it happened an event should be in histories and catalog; what
+            takes longer is counted, and an alert looks at the share of it.
     """
 
     max_records: int = 1_000
     poll_timeout_ms: int = 50
     retry_ms: int = 500
     report_ms: int = 1_000
+    target_ms: int = 500
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             if getattr(self, name) < 1:
                 raise ConfigError(f"tail.{name} must be at least 1, got {getattr(self, name)}")
-
-
-@dataclass(slots=True)
-class Applied:
-    """What applying records did.
-
-    Attributes:
-        skipped: events that changed nothing because they cannot be read or do not fit the schema;
-            the trainer sets the same ones aside.
-        newest_ms: newest event time applied, 0 when none was.
-        last_users: a few of the users seen, in the order they were first seen.
-    """
-
-    records: int = 0
-    skipped: int = 0
-    newest_ms: int = 0
-    last_users: tuple[str, ...] = ()
-
-
-def apply_records(models: LiveModels, records: Iterable[Record]) -> Applied:
-    """Bring the feature store and the catalog of a bundle up to the end of `records`."""
-    applied = Applied()
-    users: dict[str, None] = {}
-    for record in records:
-        applied.records += 1
-        for entry in decode_record(record.value):
-            if not _applied(models, record, entry):
-                applied.skipped += 1
-                continue
-            assert not isinstance(entry, BadEvent)
-            applied.newest_ms = max(applied.newest_ms, entry.time_ms)
-            if not isinstance(entry, ItemUpdate):
-                users[entry.user_id] = None
-    applied.last_users = tuple(users)[-_REMEMBERED_USERS:]
-    return applied
-
-
-def _applied(models: LiveModels, record: Record, entry: Event | BadEvent) -> bool:
-    """Take one event in, or say why not."""
-    if isinstance(entry, BadEvent):
-        _logger.debug("record skipped", extra={"where": record.where, "reason": entry.reason})
-        return False
-    try:
-        _apply(models, entry)
-    except (DecodeError, SchemaError) as error:
-        _logger.debug("record skipped", extra={"where": record.where, "reason": str(error)})
-        return False
-    except Exception:
-        # A record that breaks the feature store must not end the tail: every user's
-        # freshness hangs on it.
-        _logger.exception("record failed", extra={"where": record.where})
-        return False
-    return True
-
-
-def _apply(models: LiveModels, event: Event) -> None:
-    """Take one event in, as the train loop does before it learns.
-
-    The lock is held for one event only: a request waits for one update, never for a batch.
-    """
-    with models.lock.write():
-        models.feature_store.check(event)
-        if models.deduplicator.seen(event.event_id, event.time_ms):
-            return
-        models.feature_store.observe(event)
-        if isinstance(event, ItemUpdate):
-            models.unsettled.set()
-            models.retriever.observe_item(event)
 
 
 class LogTail:
@@ -130,6 +62,7 @@ class LogTail:
         metrics: ServingMetrics,
     ) -> None:
         self._log = log
+        self._landing = Landing(slot, clock, config.target_ms / 1_000, metrics.freshness)
         self._slot = slot
         self._clock = clock
         self._config = config
@@ -149,6 +82,11 @@ class LogTail:
         """Return where the live feature store stands in the log."""
         with self._lock:
             return dict(self._positions)
+
+    @property
+    def landing(self) -> Landing:
+        """Return the way in for events that this server has stored itself."""
+        return self._landing
 
     @property
     def skipped_records(self) -> int:
@@ -175,8 +113,9 @@ class LogTail:
         """Make `models`, which stand at `positions`, the live bundle.
 
         1. Hold the tail still and close the gap to where it stands (`log` belongs to the caller).
-        2. Swap the slot: the next request uses `models`.
-        3. Go on from where `models` stand now.
+        2. Take in what this server stored and the tail has not read yet.
+        3. Swap the slot: the next request uses `models`.
+        4. Go on from where `models` stand now.
 
         Raises:
             LogError: the gap could not be read; the old bundle stays live.
@@ -184,7 +123,7 @@ class LogTail:
         with self._lock:
             batch = self._config.max_records
             reached = catch_up(models, positions, self._positions, log, max_records=batch)
-            self._slot.swap(models)
+            self._landing.hand_over(models, lambda: self._slot.swap(models))
             self._positions = reached.positions
             self._takeovers += 1
             self._caught_up = False
@@ -209,6 +148,8 @@ class LogTail:
             if takeovers != self._takeovers:
                 return 0  # these records start where the bundle before stood
             applied = apply_records(self._slot.current(), records)
+            self._landing.passed(applied.event_ids)
+            self._landing.show(applied)
             self._positions = advance(positions, records)
             self._skipped += applied.skipped
             self._newest_ms = max(self._newest_ms, applied.newest_ms)

@@ -19,7 +19,7 @@ from domain.events import Event, Feedback, ItemUpdate, UserUpdate, event_key
 from domain.state import state_hash
 from replay.scenarios import SCENARIOS
 from replay.simulator import SimulatedDataset
-from serving.tail import apply_records
+from serving.apply_events import apply_records
 from stream.bulk_append import BulkAppendConfig, append_columnar
 from stream.bulk_decode import decode_records
 from stream.codec import BadEvent, decode, encode

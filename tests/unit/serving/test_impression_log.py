@@ -201,3 +201,40 @@ def test_impression_log_fails_what_it_could_not_write_before_it_had_to_stop(gate
 def test_impression_log_config_names_the_key_that_is_out_of_range(name):
     with pytest.raises(ConfigError, match=f"^impression_log.{name} must be at least 1, got 0"):
         ImpressionLogConfig(**{name: 0})
+
+
+def test_impression_log_hands_on_what_is_stored_before_it_tells_who_waits(log):
+    handed_on = []
+    writer = ImpressionLog(log, ImpressionLogConfig(), handed_on.extend)
+    stored = writer.submit([event(1), event(2)])
+    stored.add_done_callback(lambda _: handed_on.append("told"))
+    writer.start()
+    stored.result(5)
+    writer.stop(5.0)
+    assert handed_on == [event(1), event(2), "told"]
+    assert stored_ids(log) == ["e1", "e2"]
+
+
+def test_impression_log_hands_nothing_on_that_was_not_stored(gated):
+    gated.error = LogUnavailableError("no broker answers")
+    gated.gate.set()
+    handed_on = []
+    writer = ImpressionLog(gated, ImpressionLogConfig(), handed_on.extend)
+    writer.start()
+    with pytest.raises(LogUnavailableError):
+        writer.write([event(1)], timeout_s=5.0)
+    writer.stop(5.0)
+    assert handed_on == []
+
+
+def test_impression_log_acknowledges_what_is_stored_whatever_comes_of_it_afterwards(log, caplog):
+    def fail(events):
+        raise RuntimeError("the feature store is broken")
+
+    writer = ImpressionLog(log, ImpressionLogConfig(), fail)
+    writer.start()
+    for number in range(2):
+        writer.write([event(number)], timeout_s=5.0)
+    writer.stop(5.0)
+    assert stored_ids(log) == ["e0", "e1"]
+    assert "the feature store is broken" in caplog.text

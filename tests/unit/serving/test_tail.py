@@ -8,9 +8,10 @@ import pytest
 
 from domain.errors import ConfigError, LogPositionError, LogUnavailableError
 from domain.events import Feedback, Impression, ItemUpdate, ShownItem, UserUpdate
+from serving.apply_events import apply_records
 from serving.live_models import LiveModelSlot
 from serving.stages import find_candidates, read_asker
-from serving.tail import LogTail, TailConfig, apply_records, catch_up
+from serving.tail import LogTail, TailConfig, catch_up
 from stream.feature_store import FeatureStore
 from stream.sqlite_log import PARTITION, SqliteLog
 from tests.unit.serving.worlds import (
