@@ -215,12 +215,12 @@ class _Replay:
         """Lead an entry through the loop; what the trainer has set aside is set aside again."""
         if isinstance(entry, BadEvent):
             self._loop.set_aside()
-        try:
             return
+        try:
             self._loop.process(entry)
-
         except (DecodeError, SchemaError):
             self._loop.set_aside()
+
     def _hashes(self) -> dict[str, str]:
         return {name: state_hash(state) for name, state in states_of(self._loop).items()}
 

@@ -70,13 +70,13 @@ class ErrorMemory:
         """Return the size of the sketch in bytes: 12 H K 2**L."""
         return self._buckets_KBH3.nbytes
 
-    def read(self, hidden_ND: NDArray[np.float32]) -> MemoryRead:
     @property
     def empty_share(self) -> float:
         """Return the share of buckets with less than `min_count` in them, all heads together."""
         least = self._config.min_count * 2.0**self._log2_weight
         return float((self._buckets_KBH3[..., 0] < least).mean())
 
+    def read(self, hidden_ND: NDArray[np.float32]) -> MemoryRead:
         """Look up N hidden states; changes nothing."""
         config = self._config
         shape = (3, config.num_arrays, len(hidden_ND), len(self._written_H))

@@ -43,13 +43,13 @@ class ErrorMemoryLearner:
         """Return the size of the sketch, which never changes."""
         return self._memory.num_bytes
 
-    def compensate(
     @property
     def empty_share(self) -> float:
         """Return the share of buckets that count as empty, all heads together."""
         with self._lock:
             return self._memory.empty_share
 
+    def compensate(
         self, hidden_ND: NDArray[np.float32], base_NH: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Return corrected probabilities float32 (N, H).

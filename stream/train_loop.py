@@ -90,6 +90,7 @@ class LoopCounts:
     examples: int = 0
     steps: int = 0
     quarantined: int = 0
+    dead_letters: int = 0
 
 
 class TrainLoop:
@@ -97,7 +98,6 @@ class TrainLoop:
 
     def __init__(self, parts: LoopParts, config: TrainLoopConfig, metrics: Metrics) -> None:
         self._parts = parts
-    dead_letters: int = 0
         self._config = config
         self._metrics = metrics.stream
         self._pending = PendingRequests()
@@ -144,6 +144,10 @@ class TrainLoop:
         while self._step_is_due():
             self.step()
 
+    def set_aside(self) -> None:
+        """Note that an event became a dead letter; nothing else of it is known."""
+        self.counts.dead_letters += 1
+
     def step(self) -> None:
         """Take one learning step with what waits; harmless when nothing does.
 
@@ -151,10 +155,6 @@ class TrainLoop:
         2. Measure: settled labels against what was predicted before they were known.
         3. Learn: the memory, the ranker, then the retrieval towers.
         4. Forget requests that no label can reach any more.
-    def set_aside(self) -> None:
-        """Note that an event became a dead letter; nothing else of it is known."""
-        self.counts.dead_letters += 1
-
         """
         parts = self._parts
         groups = parts.batcher.take()

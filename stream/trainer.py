@@ -240,8 +240,8 @@ class Trainer:
                     return False
             else:
                 self._health.answered("write")
-                return True
                 self._parts.loop.set_aside()
+                return True
 
     def _pass(self, gaps: Sequence[Gap]) -> None:
         """Go on behind lost records, if that is what was asked for."""
