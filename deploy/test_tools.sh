@@ -1,12 +1,12 @@
 #!/bin/sh
-# Programs from outside that some tests drive: a browser, Prometheus, docker-compose.
+# Programs from outside that some tests drive: a browser, Prometheus, docker-compose, openssl.
 #
 # A test machine (CI=true, root, apt-get) gets what is missing; there no test may be skipped. A
 # person's machine is left alone: she is told what will be skipped, and how to get it.
 set -eu
 
 missing=""
-for pair in chromium:chromium prometheus:prometheus promtool:prometheus docker-compose:docker-compose; do
+for pair in chromium:chromium prometheus:prometheus promtool:prometheus docker-compose:docker-compose openssl:openssl; do
     program=${pair%%:*}
     package=${pair##*:}
     if ! command -v "$program" >/dev/null 2>&1; then
