@@ -13,14 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.state import State
-from retrieval.vector_index import NO_ID, Hits, eligible_bitmap, empty_hits
+from retrieval.vector_index import BLAS_FROM_VALUES, NO_ID, Hits, eligible_bitmap, empty_hits
 
 # Type stubs come with some versions of FAISS only, and lack what is used through this one.
 _faiss: Any = faiss
-
-# FAISS hands batches of 20 queries or more to BLAS, which is slower than its own loop until there
-# are several hundred (measured); the setting is global to the process.
-_BLAS_FROM_QUERIES = 512
 
 # With fewer than one vector in so many eligible, copying those together and multiplying once beats
 # FAISS's test of every slot; with more, the copying costs most (measured).
@@ -31,7 +27,7 @@ class FaissFlatIndex:
     """Inner products with every vector, by FAISS."""
 
     def __init__(self, width: int) -> None:
-        faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM_QUERIES
+        faiss.cvar.distance_compute_blas_threshold = BLAS_FROM_VALUES
         self._width = width
         self._index: Any = faiss.IndexFlatIP(width)
         self._slot_of: dict[int, int] = {}

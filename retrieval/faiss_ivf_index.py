@@ -19,7 +19,14 @@ from faiss.contrib.ivf_tools import add_preassigned
 from numpy.typing import NDArray
 
 from domain.state import State
-from retrieval.vector_index import NO_ID, Hits, IndexConfig, eligible_bitmap, empty_hits
+from retrieval.vector_index import (
+    BLAS_FROM_VALUES,
+    NO_ID,
+    Hits,
+    IndexConfig,
+    eligible_bitmap,
+    empty_hits,
+)
 
 # Type stubs come with some versions of FAISS only, and lack what is used through these two.
 _faiss: Any = faiss
@@ -30,7 +37,15 @@ _TRAINING_PER_LIST = 64
 _KMEANS_ROUNDS = 10
 _KMEANS_SEED = 1234
 # Rebuilding costs a second per 100,000 items, searching three times the vectors costs every query.
-_WORN = 3.0
+_WORN_IMBALANCE = 3.0
+# Vectors that drift a little all lie a fifth farther from any centroids, new ones included, so that
+# nothing is won by making lists anew; among vectors of another mixture it is three times as far.
+_WORN_SPREAD = 1.4
+# A half-life, as a share of what the index holds, of the mean that `_WORN_SPREAD` is about.
+_SPREAD_HALF_LIFE = 0.125
+# Vectors taken in, as a share of what the index holds, before the spread is asked: a few vectors
+# far from all others are no reason to make all lists anew, again and again.
+_SPREAD_NEEDS = 0.25
 
 
 class FaissIvfIndex:
@@ -42,25 +57,53 @@ class FaissIvfIndex:
     def __init__(self, width: int, config: IndexConfig) -> None:
         self._width = width
         self._config = config
+        faiss.cvar.distance_compute_blas_threshold = BLAS_FROM_VALUES
         self._assigner: Any = faiss.IndexFlatL2(width)
         self._index: Any = None
         self._num_lists = 0
+        self._probes = config.ivf_probes
         self._built_with = 0
         self._first_imbalance = 1.0
+        self._first_spread = 1.0
+        self._spread = 1.0
+        self._moved = 0
 
     def __len__(self) -> int:
         return 0 if self._index is None else int(self._index.ntotal)
 
     @property
-    def is_worn(self) -> bool:
-        """Return whether the lists no longer fit: the catalog doubled, or vectors gathered in few.
+    def num_lists(self) -> int:
+        """Return how many lists there are, 0 before the first vectors."""
+        return self._num_lists
 
-        The imbalance is what a search costs, relative to lists of equal length.
+    @property
+    def probes(self) -> int:
+        """Return how many lists a query searches before any widening."""
+        return min(self._probes, self._num_lists)
+
+    @probes.setter
+    def probes(self, probes: int) -> None:
+        self._probes = max(probes, 1)
+
+    @property
+    def is_worn(self) -> bool:
+        """Return whether the lists no longer fit what they hold.
+
+        The catalog doubled; vectors gathered in few lists (the imbalance is what a search costs,
+        relative to lists of equal length); or vectors come to lie far from any centroid (the
+        spread is the mean squared distance to it, relative to the mean squared length).
         """
         if self._index is None or not len(self):
             return False
         imbalance = float(self._index.invlists.imbalance_factor())
-        return len(self) > 2 * self._built_with or imbalance > _WORN * self._first_imbalance
+        return (
+            len(self) > 2 * self._built_with
+            or imbalance > _WORN_IMBALANCE * self._first_imbalance
+            or (
+                self._moved >= _SPREAD_NEEDS * len(self)
+                and self._spread > _WORN_SPREAD * self._first_spread
+            )
+        )
 
     def rebuild(self, ids: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> None:
         """Make new lists from vectors and hold exactly those."""
@@ -77,7 +120,7 @@ class FaissIvfIndex:
         kmeans.train(np.ascontiguousarray(vectors_MD))
         assert kmeans.centroids is not None
         self._start(kmeans.centroids, len(ids))
-        self._add(ids, vectors_MD)
+        self._first_spread = self._spread = self._add(ids, vectors_MD)
         self._first_imbalance = float(self._index.invlists.imbalance_factor())
 
     def upsert(self, ids: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> None:
@@ -88,7 +131,13 @@ class FaissIvfIndex:
             self.rebuild(ids, vectors_MD)
             return
         self._index.remove_ids(ids)
-        self._add(ids, vectors_MD)
+        spread = self._add(ids, vectors_MD)
+        if len(ids) == len(self):
+            self._spread = spread
+            return
+        self._moved += len(ids)
+        stays = 0.5 ** (len(ids) / (_SPREAD_HALF_LIFE * len(self)))
+        self._spread = stays * self._spread + (1.0 - stays) * spread
 
     def remove(self, ids: NDArray[np.int64]) -> int:
         """Drop ids, and return how many were there."""
@@ -113,7 +162,7 @@ class FaissIvfIndex:
         if not num:
             return empty_hits(len(queries_BD), k)
         queries_BD = np.ascontiguousarray(queries_BD)
-        most, probes = num, self._config.ivf_probes * effort
+        most, probes = num, self._probes * effort
         if allowed is None:
             selector = _all_but(exclude)
         else:
@@ -141,7 +190,7 @@ class FaissIvfIndex:
 
     def _start(self, centroids_LD: NDArray[np.float32], built_with: int) -> None:
         self._num_lists = len(centroids_LD)
-        self._built_with = built_with
+        self._built_with, self._moved = built_with, 0
         self._assigner.reset()
         self._assigner.add(np.ascontiguousarray(centroids_LD))
         prober = faiss.IndexFlatIP(self._width)
@@ -151,12 +200,30 @@ class FaissIvfIndex:
         index.set_direct_map_type(_faiss.DirectMap.Hashtable)
         self._index = index
 
-    def _add(self, ids: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> None:
+    def _add(self, ids: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> float:
+        """Put vectors into their lists; return their spread."""
         vectors_MD = np.ascontiguousarray(vectors_MD)
-        _, lists_M1 = self._assigner.search(vectors_MD, 1)
+        distances_M1, lists_M1 = self._assigner.search(vectors_MD, 1)
         _add_preassigned(
             self._index, vectors_MD, np.ascontiguousarray(lists_M1[:, 0]), np.ascontiguousarray(ids)
         )
+        lengths = float(np.vdot(vectors_MD, vectors_MD))
+        return float(distances_M1.sum(dtype=np.float64)) / lengths if lengths else 1.0
+
+    def held(
+        self, first_list: int, last_list: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return copies of the ids and vectors of some lists."""
+        ids = [np.zeros(0, dtype=np.int64)]
+        vectors = [np.zeros((0, self._width), dtype=np.float32)]
+        for one in range(first_list, min(last_list, self._num_lists)):
+            lists = self._index.invlists
+            num = int(lists.list_size(one))
+            if num:
+                ids.append(faiss.rev_swig_ptr(lists.get_ids(one), num).copy())
+                codes = faiss.rev_swig_ptr(lists.get_codes(one), 4 * num * self._width)
+                vectors.append(codes.view(np.float32).reshape(num, self._width).copy())
+        return np.concatenate(ids), np.concatenate(vectors)
 
     def save(self) -> State:
         """Return the centroids: made anew from other vectors they would be others."""
@@ -165,17 +232,22 @@ class FaissIvfIndex:
             "centroids": self._assigner.reconstruct_n(0, num) if num else None,
             "built_with": self._built_with,
             "first_imbalance": self._first_imbalance,
+            "first_spread": self._first_spread,
+            "moved": self._moved,
         }
 
     def load(self, state: State) -> None:
         """Take back the centroids; the lists are empty until vectors are given again."""
         self._first_imbalance = float(state["first_imbalance"])
+        # The vectors, when they are given again, tell the spread of now.
+        self._first_spread = self._spread = float(state["first_spread"])
         if state["centroids"] is None:
             self._index, self._num_lists, self._built_with = None, 0, 0
             self._assigner.reset()
         else:
             centroids_LD = np.array(state["centroids"], dtype=np.float32)
             self._start(centroids_LD, int(state["built_with"]))
+        self._moved = int(state["moved"])
 
 
 def _all_but(exclude: NDArray[np.int64] | None) -> Any:
