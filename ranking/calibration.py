@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from domain.errors import ConfigError
 from domain.state import State
+from domain.state_reading import StateReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,16 @@ class PlattCalibrator:
         """Become what `save` described."""
         self._theta_H2 = np.array(state["theta"], np.float64)
         self._curvature_H22 = np.array(state["curvature"], np.float64)
+
+    def read_delta(self, reader: StateReader) -> State:
+        """Check what `save` of another returned, which is small enough to travel whole.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        return {
+            name: reader.array(name, np.float64, own.shape) for name, own in self.save().items()
+        }
 
 
 def _sigmoid(x: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from domain.errors import ConfigError
 from domain.state import State
+from domain.state_reading import StateReader
 from ranking.compiled import compiled
 from ranking.id_map import ABSENT
-from ranking.row_store import RowStore
+from ranking.row_store import RowsDelta, RowStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,15 @@ class _Columns(NamedTuple):
     recent_shown: NDArray[np.float32]
     recent_positive: NDArray[np.float32]
     recent_ms: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CountersDelta:
+    """Entries that changed, and the totals of each of H heads, float64 (H,)."""
+
+    entries: RowsDelta
+    shown_H: NDArray[np.float64]
+    positive_H: NDArray[np.float64]
 
 
 class LabelCounters:
@@ -131,6 +141,33 @@ class LabelCounters:
         self._entries.load(state["entries"])
         self._shown = np.array(state["shown"], np.float64)
         self._positive = np.array(state["positive"], np.float64)
+
+    def take_delta(self) -> State:
+        """Return the counts that changed since the last call, and the totals."""
+        return {
+            "entries": self._entries.take_delta(_Columns._fields),
+            "shown": self._shown.copy(),
+            "positive": self._positive.copy(),
+        }
+
+    def read_delta(self, reader: StateReader) -> CountersDelta:
+        """Check what `take_delta` returned.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        heads = (self._num_heads,)
+        return CountersDelta(
+            self._entries.read_delta(reader.part("entries"), _Columns._fields),
+            reader.array("shown", np.float64, heads),
+            reader.array("positive", np.float64, heads),
+        )
+
+    def apply_delta(self, delta: CountersDelta) -> None:
+        """Count as the counters do that the delta was taken from."""
+        self._entries.apply_delta(delta.entries)
+        self._shown = delta.shown_H.copy()
+        self._positive = delta.positive_H.copy()
 
     def _rows_of(self, keys: NDArray[np.int64], time_ms: int) -> NDArray[np.int64]:
         """Return the rows of distinct keys, new ones where needed; less those that do not fit."""

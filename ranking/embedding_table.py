@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from domain.errors import ConfigError
 from domain.state import State
-from ranking.row_store import RowStore
+from domain.state_reading import StateReader
+from ranking.row_store import RowsDelta, RowStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,23 +50,8 @@ class EmbeddingTableConfig:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class TouchedRows:
-    """What changed since the last look.
-
-    Attributes:
-        ids: ids whose rows were learned, with their values in `weights_ND`.
-        evicted_ids: ids that lost their row; an id in both lost it first and was admitted again.
-        complete: False when more ids left than are remembered (as many as the table has rows);
-            whoever follows the table must then start from a full copy.
-    """
-
-    ids: NDArray[np.int64]
-    weights_ND: NDArray[np.float32]
-    evicted_ids: NDArray[np.int64]
-    complete: bool
-
-
+_TRAVELLING = ("weight",)
+"""The columns that a prediction needs."""
 _EPSILON = 1e-10
 _STRIDE = np.uint64(0x9E3779B97F4A7C15)
 _MIXING = (
@@ -84,12 +70,10 @@ class EmbeddingTable:
         self._config = config
         width = (config.dimension,)
         self._rows = RowStore(
-            {"weight": (np.float32, width), "square": (np.float32, width), "touched": (bool, ())},
+            {"weight": (np.float32, width), "square": (np.float32, width)},
             config.max_rows,
         )
         self._waiting = RowStore({"count": (np.int64, ())}, config.max_waiting)
-        self._evicted: list[int] = []
-        self._complete = True
         self._next_sweep_ms = 0
         self._rate = config.learning_rate
 
@@ -134,27 +118,25 @@ class EmbeddingTable:
         square_ND = square[rows] + gradients_ND**2
         square[rows] = square_ND
         weight[rows] -= self._rate * gradients_ND / (np.sqrt(square_ND) + _EPSILON)
-        self._rows["touched"][rows] = True
         self._rows.touch(rows, time_ms)
 
-    def take_touched(self) -> TouchedRows:
-        """Return what changed since this was last called."""
-        ids = self._rows.ids()
-        rows = self._rows.find(ids)
-        touched = self._rows["touched"][rows].astype(bool)
-        ids, rows = ids[touched], rows[touched]
-        self._rows["touched"][rows] = False
-        evicted, complete = np.array(self._evicted, np.int64), self._complete
-        self._evicted, self._complete = [], True
-        return TouchedRows(ids, self.read(ids), evicted, complete)
+    def take_delta(self) -> State:
+        """Return the rows learned and the ids that left since the last call; no optimiser state."""
+        return self._rows.take_delta(_TRAVELLING)
+
+    def read_delta(self, reader: StateReader) -> RowsDelta:
+        """Check what `take_delta` returned; see `RowStore.read_delta`."""
+        return self._rows.read_delta(reader, _TRAVELLING)
+
+    def apply_delta(self, delta: RowsDelta) -> None:
+        """Read from now on as the table does that the delta was taken from."""
+        self._rows.apply_delta(delta)
 
     def save(self) -> State:
         """Return rows, optimiser state and sightings as plain data."""
         return {
             "rows": self._rows.save(),
             "waiting": self._waiting.save(),
-            "evicted": np.array(self._evicted, np.int64),
-            "complete": self._complete,
             "next_sweep_ms": self._next_sweep_ms,
         }
 
@@ -162,8 +144,6 @@ class EmbeddingTable:
         """Become what `save` described."""
         self._rows.load(state["rows"])
         self._waiting.load(state["waiting"])
-        self._evicted = [int(each) for each in state["evicted"]]
-        self._complete = bool(state["complete"])
         self._next_sweep_ms = int(state["next_sweep_ms"])
 
     def _admit(
@@ -180,14 +160,8 @@ class EmbeddingTable:
         present = rows[rows >= 0]
         self._rows.touch(present, time_ms)
         inserted = self._rows.insert(ids[absent], time_ms)
-        self._note_evicted(inserted.evicted_ids)
         self._rows["weight"][inserted.rows] = self._initial(ids[absent])
         return self._rows.find(ids)
-
-    def _note_evicted(self, ids: NDArray[np.int64]) -> None:
-        self._evicted.extend(ids.tolist())
-        if len(self._evicted) > self._config.max_rows:
-            self._evicted, self._complete = [], False
 
     def _initial(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the first values of new rows.
@@ -223,6 +197,6 @@ class EmbeddingTable:
         if time_ms < self._next_sweep_ms:
             return
         oldest_ms = time_ms - self._config.ttl_ms
-        self._note_evicted(self._rows.evict_before(oldest_ms))
+        self._rows.evict_before(oldest_ms)
         self._waiting.evict_before(oldest_ms)
         self._next_sweep_ms = time_ms + self._config.ttl_ms // _SWEEPS_PER_TTL

@@ -11,17 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from domain.errors import ConfigError, SchemaError
+from domain.errors import ConfigError, SchemaError, SnapshotError
 from domain.examples import LabeledRequest, LearnReport
 from domain.features import FeatureSchema
 from domain.requests import CapturedRequest, RankingRequest, RankingScores
 from domain.state import State
+from domain.state_reading import StateReader
 from ranking.adaf2m2 import AdaF2M2Config
 from ranking.calibration import CalibrationConfig, PlattCalibrator
 from ranking.collate import Batch, collate
-from ranking.counters import CounterConfig, LabelCounters
+from ranking.counters import CounterConfig, CountersDelta, LabelCounters
 from ranking.dense_weights import DenseWeights
-from ranking.embedding_table import EmbeddingTable, EmbeddingTableConfig, TouchedRows
+from ranking.embedding_table import EmbeddingTable, EmbeddingTableConfig
 from ranking.feature_encoder import EncoderConfig, FeatureEncoder
 from ranking.field_layout import layout_of
 from ranking.fuxi import FuxiConfig
@@ -29,6 +30,7 @@ from ranking.id_map import ABSENT
 from ranking.losses import example_weights, ranking_loss
 from ranking.model import NetConfig, NetOutput, RankingNet, net_input
 from ranking.normaliser import RunningNormaliser
+from ranking.row_store import RowsDelta
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -75,17 +77,30 @@ class RankingConfig:
             raise ConfigError("ranking.device is cuda, but torch sees no CUDA device")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Delta:
+    """A delta that was checked part by part."""
+
+    counters: CountersDelta
+    table: RowsDelta
+    normaliser: State
+    calibrator: State
+    dense: dict[str, NDArray[np.float32]]
+
+
 class RankingModel:
-    """Implements `domain.learners.RankingLearner`.
+    """Implements `domain.learners.RankingLearner` and `domain.deltas.DeltaLearner`.
 
     `capture` and `predict` read only, so any number of threads may call them at once on a model
-    that nobody calls `observe`, `learn` or `load` on meanwhile; one thread at a time may do those.
+    that nobody calls `observe`, `learn`, `load` or `apply_delta` on meanwhile; one thread at a time
+    may do those. A model that follows deltas must not observe or learn any more.
     """
 
     def __init__(self, schema: FeatureSchema, config: RankingConfig, seed: int) -> None:
         self._schema = schema
         self._config = config
         self._seed = seed
+        self._is_twin = False
         num_heads = len(schema.heads)
         layout = layout_of(schema, config.encoder.max_values)
         self._encoder = FeatureEncoder(schema, layout, config.encoder)
@@ -136,6 +151,7 @@ class RankingModel:
 
     def observe(self, request: LabeledRequest) -> None:
         """Count labels that became known; captures made before are as they were."""
+        assert not self._is_twin, "a twin learns from deltas only"
         self._counters.observe(
             self._encoder.keys_of(request.captured, request.item_indices),
             request.labels,
@@ -149,6 +165,7 @@ class RankingModel:
         When the loss or a gradient is not finite, nothing is learned and the whole batch is
         reported as quarantined.
         """
+        assert not self._is_twin, "a twin learns from deltas only"
         batch = [request for request in batch if len(request.item_indices)]
         if not batch:
             return LearnReport(loss=float("nan"), examples=0)
@@ -183,9 +200,55 @@ class RankingModel:
         self._dense.scale_learning_rate(factor)
         self._table.scale_learning_rate(factor)
 
-    def take_touched(self) -> TouchedRows:
-        """Return the embedding rows that changed since last asked, and ids that lost theirs."""
-        return self._table.take_touched()
+    def take_delta(self) -> State:
+        """Return what changed since the last call, or since this model was made or loaded.
+
+        That is everything a prediction needs; optimiser state and mask generator stay.
+        """
+        return {
+            "counters": self._counters.take_delta(),
+            "table": self._table.take_delta(),
+            "normaliser": self._normaliser.save(),
+            "calibrator": self._calibrator.save(),
+            "dense": self._dense.take_delta(),
+        }
+
+    def follow(self) -> None:
+        """Become a twin: from now on only deltas teach."""
+        self._is_twin = True
+
+    def check_delta(self, state: State) -> None:
+        """Raise what `apply_delta` would raise; change nothing.
+
+        Raises:
+            SnapshotError: `state` does not fit, or this is no twin.
+        """
+        self._read_delta(state)
+
+    def apply_delta(self, state: State) -> None:
+        """Become what the model was that `state` was taken from; all of it or nothing.
+
+        Raises:
+            SnapshotError: `state` does not fit, or this is no twin; nothing was changed.
+        """
+        delta = self._read_delta(state)
+        self._counters.apply_delta(delta.counters)
+        self._table.apply_delta(delta.table)
+        self._normaliser.load(delta.normaliser)
+        self._calibrator.load(delta.calibrator)
+        self._dense.apply_delta(delta.dense)
+
+    def _read_delta(self, state: State) -> _Delta:
+        if not self._is_twin:
+            raise SnapshotError("ranking: expected a model that follows, got one that learns")
+        reader = StateReader(state, "ranking")
+        return _Delta(
+            counters=self._counters.read_delta(reader.part("counters")),
+            table=self._table.read_delta(reader.part("table")),
+            normaliser=self._normaliser.read_delta(reader.part("normaliser")),
+            calibrator=self._calibrator.read_delta(reader.part("calibrator")),
+            dense=self._dense.read_delta(reader.part("dense")),
+        )
 
     def copy(self) -> RankingModel:
         """Return an independent model in the same state."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.state import State
+from domain.state_reading import StateReader
 
 _LARGEST = 5.0
 """Normalised values are cut here: an outlier may be odd, but must not run the network."""
@@ -59,3 +60,12 @@ class RunningNormaliser:
         self._count = np.array(state["count"], np.float64)
         self._mean = np.array(state["mean"], np.float64)
         self._variance = np.array(state["variance"], np.float64)
+
+    def read_delta(self, reader: StateReader) -> State:
+        """Check what `save` of another returned, which is small enough to travel whole.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        width = self._mean.shape
+        return {name: reader.array(name, np.float64, width) for name in self.save()}

@@ -6,14 +6,17 @@ how old a row is never depends on when it was processed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.changed_rows import ChangedRows
+from domain.errors import SnapshotError
 from domain.state import State
+from domain.state_reading import StateReader
 from ranking.id_map import ABSENT, IdMap
 
 Shape = tuple[int, ...]
@@ -32,11 +35,31 @@ class Inserted:
     evicted_ids: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RowsDelta:
+    """What changed in a store: rows that were used, with some of their columns, and ids that left.
+
+    Attributes:
+        ids: N distinct ids whose rows were used; all ids there are when `whole`.
+        removed: ids that lost their row; one that is among `ids` too lost it first.
+        whole: more ids left than are remembered, so what is not among `ids` has left.
+        columns: values of the N ids by column.
+    """
+
+    ids: NDArray[np.int64]
+    removed: NDArray[np.int64]
+    whole: bool
+    columns: Mapping[str, NDArray[Any]]
+
+
 class RowStore:
     """One row per id in every column; new and recycled rows are zero.
 
     Columns are plain arrays of shape (capacity, *shape) that the owner reads and writes by row
     number; they are replaced when the store grows, so ask for them anew after every insertion.
+
+    What was touched, and which ids left, is remembered until `take_delta`: a byte per row, and as
+    many ids as there may be rows.
     """
 
     def __init__(self, columns: Mapping[str, tuple[type, Shape]], max_rows: int) -> None:
@@ -50,6 +73,7 @@ class RowStore:
         self._last_ms = np.zeros(0, np.int64)
         self._columns: dict[str, NDArray[Any]] = {}
         self._map = IdMap()
+        self._changed = ChangedRows()
         self._clear()
 
     def __len__(self) -> int:
@@ -94,6 +118,7 @@ class RowStore:
     def touch(self, rows: NDArray[np.int64], time_ms: int) -> None:
         """Note that rows were used at this event time; an older time changes nothing."""
         self._last_ms[rows] = np.maximum(self._last_ms[rows], time_ms)
+        self._changed.mark(rows)
         self._newest_ms = max(self._newest_ms, time_ms)
 
     def evict_before(self, time_ms: int) -> NDArray[np.int64]:
@@ -126,6 +151,79 @@ class RowStore:
         rows = np.flatnonzero(self._ids[: self._high] != ABSENT)
         self._map.rebuild(self._ids[rows], rows)
 
+    def take_delta(self, columns: Sequence[str]) -> State:
+        """Return what changed since the last call, or since the store was made or loaded."""
+        rows = self._changed.take()
+        if self._forgot_removed:
+            rows = np.flatnonzero(self._ids[: self._high] != ABSENT)
+        rows = rows[self._ids[rows] != ABSENT]
+        delta = {
+            "ids": self._ids[rows],
+            "removed": np.concatenate([np.zeros(0, np.int64), *self._removed]),
+            "whole": self._forgot_removed,
+            "columns": {name: self._columns[name][rows] for name in columns},
+        }
+        self._forget_changes()
+        return delta
+
+    def read_delta(self, reader: StateReader, columns: Sequence[str]) -> RowsDelta:
+        """Check what `take_delta` of another store returned.
+
+        Raises:
+            SnapshotError: it is something else, or holds more rows than fit.
+        """
+        ids = reader.array("ids", np.int64, (None,))
+        delta = RowsDelta(
+            ids=ids,
+            removed=reader.array("removed", np.int64, (None,)),
+            whole=reader.flag("whole"),
+            columns={
+                name: reader.part("columns").array(name, dtype, (len(ids), *shape))
+                for name, (dtype, shape) in self._layout.items()
+                if name in columns
+            },
+        )
+        if len(np.unique(ids)) < len(ids) or (ids == ABSENT).any():
+            raise SnapshotError(f"{reader.path}.ids: expected distinct ids other than {ABSENT}")
+        leaving, rows = self._leaving(delta), self.find(ids)
+        num = len(self) - len(leaving) + int(((rows < 0) | np.isin(rows, leaving)).sum())
+        if num > self._max_rows:
+            raise SnapshotError(
+                f"{reader.path}.ids: expected at most {self._max_rows} rows, got {num}"
+            )
+        return delta
+
+    def apply_delta(self, delta: RowsDelta) -> None:
+        """Hold the same ids as the other store, with the same values in the columns given."""
+        self._free(self._leaving(delta))
+        rows = self.find(delta.ids)
+        new = rows < 0
+        if new.any():
+            rows[new] = self.insert(delta.ids[new], 0).rows
+        for name, values in delta.columns.items():
+            self._columns[name][rows] = values
+        self._forget_changes()
+
+    def _leaving(self, delta: RowsDelta) -> NDArray[np.int64]:
+        """Return the rows that a delta frees, ascending."""
+        if delta.whole:
+            held = np.flatnonzero(self._ids[: self._high] != ABSENT)
+            return held[~np.isin(self._ids[held], delta.ids)]
+        rows = self.find(delta.removed)
+        return np.unique(rows[rows >= 0])
+
+    def _note_removed(self, ids: NDArray[np.int64]) -> None:
+        self._removed.append(ids)
+        self._num_removed += len(ids)
+        if self._num_removed > self._max_rows:
+            self._removed, self._num_removed, self._forgot_removed = [], 0, True
+
+    def _forget_changes(self) -> None:
+        self._changed.clear()
+        self._removed: list[NDArray[np.int64]] = []
+        self._num_removed = 0
+        self._forgot_removed = False
+
     def _clear(self) -> None:
         self._map = IdMap()
         self._high = 0
@@ -136,6 +234,7 @@ class RowStore:
         self._columns = {
             name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self._layout.items()
         }
+        self._forget_changes()
 
     def _take_rows(self, count: int) -> NDArray[np.int64]:
         reused = [self._freed.pop() for _ in range(min(count, len(self._freed)))]
@@ -152,6 +251,7 @@ class RowStore:
         capacity = min(self._max_rows, max(_SMALLEST, 2 * len(self._ids), num_rows))
         self._ids = _grown(self._ids, capacity)
         self._last_ms = _grown(self._last_ms, capacity)
+        self._changed.grow(capacity)
         self._columns = {name: _grown(old, capacity) for name, old in self._columns.items()}
 
     def _evict_oldest(self, count: int) -> NDArray[np.int64]:
@@ -167,6 +267,7 @@ class RowStore:
         self._last_ms[rows] = 0
         for column in self._columns.values():
             column[rows] = 0
+        self._note_removed(evicted)
         self._freed.extend(int(row) for row in rows[::-1])
         held = np.flatnonzero(self._ids[: self._high] != ABSENT)
         self._map.rebuild(self._ids[held], held)

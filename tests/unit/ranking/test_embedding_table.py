@@ -70,7 +70,7 @@ def test_least_recently_learned_row_leaves_when_the_table_is_full() -> None:
     for time_ms, each in enumerate([11, 12, 13, 11]):
         learn(table, [each], time_ms)
     learn(table, [14], 10)
-    assert table.take_touched().evicted_ids.tolist() == [12]
+    assert table.take_delta()["removed"].tolist() == [12]
     assert not table.read(np.array([12])).any()
     assert table.read(np.array([11, 13, 14])).all()
 
@@ -81,7 +81,7 @@ def test_row_expires_by_event_time_when_not_learned_for_long() -> None:
     learn(table, [2], HOUR_MS)
     assert len(table) == 2
     learn(table, [2], 2 * HOUR_MS)
-    assert table.take_touched().evicted_ids.tolist() == [1]
+    assert table.take_delta()["removed"].tolist() == [1]
 
 
 def test_recycled_row_starts_anew_with_its_optimiser() -> None:
@@ -103,25 +103,40 @@ def test_growth_keeps_rows_and_optimiser_state() -> None:
     assert np.array_equal(table.read(np.array([1])), alone.read(np.array([1])))
 
 
-def test_touched_rows_are_reported_once() -> None:
+def test_rows_that_were_learned_travel_once() -> None:
     table = table_of()
     learn(table, [1, 2])
-    first = table.take_touched()
-    assert first.ids.tolist() == [1, 2]
-    assert np.array_equal(first.weights_ND, table.read(first.ids))
-    assert table.take_touched().ids.tolist() == []
+    first = table.take_delta()
+    assert first["ids"].tolist() == [1, 2]
+    assert np.array_equal(first["columns"]["weight"], table.read(first["ids"]))
+    assert [*first["columns"]] == ["weight"], "optimiser state stays at home"
+    assert table.take_delta()["ids"].tolist() == []
     learn(table, [2])
-    assert table.take_touched().ids.tolist() == [2]
+    assert table.take_delta()["ids"].tolist() == [2]
 
 
-def test_change_report_says_when_it_forgot_ids() -> None:
+def test_delta_holds_every_row_when_more_ids_left_than_are_remembered() -> None:
     table = table_of(max_rows=2)
     for each in range(1, 9):
         learn(table, [each], each)
-    report = table.take_touched()
-    assert not report.complete
-    assert len(report.evicted_ids) <= 2
-    assert table.take_touched().complete
+    delta = table.take_delta()
+    assert delta["whole"]
+    assert delta["removed"].tolist() == []
+    assert sorted(delta["ids"].tolist()) == [7, 8]
+    assert not table.take_delta()["whole"]
+
+
+def test_what_changed_before_a_save_is_no_part_of_the_state() -> None:
+    table, looked_at = table_of(max_rows=2), table_of(max_rows=2)
+    for each in range(1, 5):
+        learn(table, [each], each)
+        learn(looked_at, [each], each)
+        looked_at.take_delta()
+    assert state_hash(table.save()) == state_hash(looked_at.save())
+    restored = table_of(max_rows=2)
+    restored.load(table.save())
+    delta = restored.take_delta()
+    assert (delta["ids"].tolist(), delta["removed"].tolist(), delta["whole"]) == ([], [], False)
 
 
 def test_new_rows_differ_by_id_but_not_by_order_when_spread() -> None:
