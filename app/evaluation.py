@@ -26,12 +26,15 @@ class EvaluationConfig:
         report: file that the comparison is written to when the trainer stops.
         window_ms: event time per point of its curves.
         max_examples: examples compared; what comes after is not recorded.
+        next_item: whether a replay ranks next items by counting as well, over a grid of half-lives,
+            and searches the index for some of them; it takes up to twice as long.
     """
 
     freeze_at_ms: int = 0
     report: str = ""
     window_ms: int = 5_000
     max_examples: int = 1_000_000
+    next_item: bool = False
 
     def __post_init__(self) -> None:
         if self.freeze_at_ms and not self.report:

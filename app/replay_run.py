@@ -31,6 +31,7 @@ from monitoring.metrics import Metrics
 from replay.baselines import CounterBaseline
 from replay.dataset import Dataset
 from replay.intervals import BootstrapConfig
+from replay.next_item import NextItemWatch, next_item_in_words
 from replay.prequential import Prequential
 from replay.records import ReplayRecords, records_path
 from replay.report import measure
@@ -134,7 +135,10 @@ def _build(settings: Settings, schema: FeatureSchema, split_at: int) -> _Parts:
     variants = _variants(schema, learners, split_at, settings.seed)
     prequential = Prequential(variants, heads=heads)
     watched = SideBySide(
-        learners.retrieval, RetrievalBaselines(), lambda: prequential.num_demands > split_at
+        learners.retrieval,
+        RetrievalBaselines(),
+        lambda: prequential.num_demands > split_at,
+        NextItemWatch() if settings.evaluation.next_item else None,
     )
     signals, metrics = ListSink(), Metrics()
     observers = (prequential, drift_watch(settings, schema, learners, metrics, (signals,)))
@@ -159,6 +163,7 @@ def _numbers(parts: _Parts, records: ReplayRecords, bootstrap: BootstrapConfig) 
         "retrieval": {**parts.prequential.retrieval(split_at), "catalog": catalog},
         "words": in_words(records, bootstrap),
         **measure(records, bootstrap),
+        "next_item": parts.watched.next_item(),
         "recommended_lists": parts.watched.lists(catalog),
         "drift_signals": [
             {**signal_to_plain(one), "severity": one.severity, "sentence": one.describe()}
@@ -296,6 +301,9 @@ def _print_retrievers(report: dict[str, Any], say: Callable[[str], None]) -> Non
     for name, one in report["retrievers"].items():
         numbers = [f"{metric} {_number(one[key]['value'])}" for metric, key in _RETRIEVAL_SHOWN]
         say(f"- {name}: {', '.join(numbers)}")
+    if report["next_item"] is not None:
+        for sentence in next_item_in_words(report["next_item"]):
+            say(f"- {sentence}")
 
 
 _RETRIEVAL_SHOWN = (("recall@20", "recall@20"), ("NDCG@20", "ndcg@20"), ("MRR", "mrr"))

@@ -14,6 +14,7 @@ from domain.examples import LearnReport, PositiveAction
 from domain.learners import RetrievalLearner
 from domain.requests import Candidates, RetrievalRequest
 from domain.state import State
+from replay.next_item import NextItemWatch
 from replay.retrieval_baselines import BASELINES, RetrievalBaselines
 
 LIST_SIZE = 20
@@ -45,6 +46,7 @@ class SideBySide:
         live: RetrievalLearner,
         baselines: RetrievalBaselines,
         counts_lists: Callable[[], bool],
+        next_item: NextItemWatch | None = None,
     ) -> None:
         """Watch a retriever.
 
@@ -52,10 +54,12 @@ class SideBySide:
             live: learns and answers.
             baselines: rank beside it.
             counts_lists: whether lists count by now: they are described over the second half.
+            next_item: ranks by tuned counting as well; None spares that.
         """
         self._live = live
         self._baselines = baselines
         self._counts_lists = counts_lists
+        self._next_item = next_item
         self._ranks: dict[str, list[int]] = {name: [] for name in BASELINES}
         self._lists = {name: _Lists() for name in (LIVE, *BASELINES)}
         self._taken: dict[str, int] = {}
@@ -66,6 +70,8 @@ class SideBySide:
         """Tell the retriever and the baselines."""
         self._live.observe_item(update)
         self._baselines.observe_item(update)
+        if self._next_item is not None:
+            self._next_item.observe_item(update)
 
     def retrieve(self, request: RetrievalRequest) -> Candidates:
         """Search the live index."""
@@ -76,6 +82,8 @@ class SideBySide:
         ranks = self._live.target_ranks(batch)
         for name, values in self._baselines.target_ranks(batch).items():
             self._ranks[name].extend(values.tolist())
+        if self._next_item is not None:
+            self._next_item.rank(batch, ranks, self._live, counts=self._counts_lists())
         if self._counts_lists():
             for action in batch:
                 self._describe(action)
@@ -84,6 +92,8 @@ class SideBySide:
     def learn(self, batch: Sequence[PositiveAction]) -> LearnReport:
         """Let the retriever and the baselines learn."""
         self._baselines.learn(batch)
+        if self._next_item is not None:
+            self._next_item.learn(batch)
         for action in batch:
             self._taken[action.item_id] = self._taken.get(action.item_id, 0) + 1
         self._num_taken += len(batch)
@@ -92,6 +102,10 @@ class SideBySide:
     def ranks(self) -> dict[str, NDArray[np.int64]]:
         """Return the ranks the baselines gave, in the order of the actions."""
         return {name: np.array(values, np.int64) for name, values in self._ranks.items()}
+
+    def next_item(self) -> dict[str, Any] | None:
+        """Return what `NextItemWatch.report` does, None when nobody watched."""
+        return None if self._next_item is None else self._next_item.report()
 
     def lists(self, catalog: int) -> dict[str, dict[str, Any]]:
         """Return what each retriever's lists were made of, over every so many actions.
