@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from domain.errors import HeadraceError, InvalidRequestError, SchemaError
-from domain.events import Features
+from domain.events import Features, FeatureValue
 from domain.features import Entity, FeatureSchema
 
 MAX_ID_LENGTH = 512
 """Longest id accepted; histories and tables keep ids, so their length is part of their bound."""
+
+MAX_TEXT_LENGTH = 512
+"""Longest text of a feature accepted; tables keep them as they keep ids."""
+
+MAX_TEXTS = 1_000
+"""Most texts accepted in one feature."""
 
 
 def check_id(field: str, value: str) -> None:
@@ -56,15 +62,31 @@ def check_item_ids(item_ids: Sequence[str], most: int) -> None:
 
 
 def check_features(schema: FeatureSchema, entity: Entity, features: Features, where: str) -> None:
-    """Check that features are declared and of the declared kind.
+    """Check that features are declared, of the declared kind and of a sane size.
 
     Raises:
         InvalidRequestError: naming the feature, e.g. "context.tab".
     """
+    # Before the schema looks, which quotes what it does not like.
+    for name, value in features.items():
+        _check_size(f"{where}.{name}", value)
     try:
         schema.check(entity, features, where)
     except SchemaError as error:
         raise named_field(error) from error
+
+
+def _check_size(where: str, value: FeatureValue) -> None:
+    texts = [
+        part for part in (value if isinstance(value, tuple) else (value,)) if type(part) is str
+    ]
+    if len(texts) > MAX_TEXTS:
+        raise InvalidRequestError(where, f"expected at most {MAX_TEXTS} texts, got {len(texts)}")
+    longest = max(map(len, texts), default=0)
+    if longest > MAX_TEXT_LENGTH:
+        raise InvalidRequestError(
+            where, f"expected at most {MAX_TEXT_LENGTH} characters, got {longest}"
+        )
 
 
 def named_field(error: HeadraceError | str, prefix: str = "") -> InvalidRequestError:

@@ -74,7 +74,7 @@ def manifest_from_json(text: str | bytes, where: str) -> Manifest:
     """
     try:
         document = json.loads(text, parse_constant=_no_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SnapshotDamagedError(f"{where}: not JSON: {error}") from error
     envelope = _Fields(where, "all", document, ("manifest", "sha256"))
     raw = envelope.take("manifest", "an object", lambda value: isinstance(value, dict))

@@ -84,7 +84,7 @@ def read_state(others: bytes, arrays: bytes | None, where: str) -> State:
         if sorted(found) != names:
             raise ValueError(f"expected arrays {names}, got {sorted(found)}")
         return join(tree, found)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise SnapshotDamagedError(f"{where}: not a state: {error!r}") from error
 
 

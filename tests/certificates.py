@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tests.needed_tools import need
 
+_NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+
 
 class Authority:
     """Signs certificates for 127.0.0.1 in a folder of its own; keys are small, so it is quick."""
@@ -18,7 +20,7 @@ class Authority:
         self.certificate = folder / f"{name}.crt"
         self._key = folder / f"{name}.key"
         self._run(
-            f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} "
+            f"req -x509 {_NEW_KEY} -days 2 -subj /CN={name} "
             f"-keyout {self._key} -out {self.certificate}"
         )
         (folder / "san.cnf").write_text("subjectAltName=IP:127.0.0.1\n")
@@ -27,7 +29,7 @@ class Authority:
         """Make a key and a certificate with this common name; returns certificate and key."""
         key, request, signed = (self.folder / f"{name}.{one}" for one in ("key", "csr", "crt"))
         self._run(
-            f"req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} "
+            f"req {_NEW_KEY} -subj /CN={name} "
             f"-keyout {key} -out {request}"
         )
         self._run(

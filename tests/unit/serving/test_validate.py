@@ -7,6 +7,20 @@ from serving.validate import check_features, check_id, check_item_ids, check_lim
 from tests.unit.serving.worlds import SCHEMA
 
 
+@pytest.mark.parametrize(
+    ("entity", "features", "reason"),
+    [
+        ("context", {"tab": "x" * 513}, "context.tab: expected at most 512 characters, got 513"),
+        ("item", {"tags": ("x" * 513,)}, "item.tags: expected at most 512 characters, got 513"),
+        ("item", {"tags": ("x",) * 1_001}, "item.tags: expected at most 1000 texts, got 1001"),
+    ],
+)
+def test_features_of_no_sane_size_are_refused(entity, features, reason):
+    with pytest.raises(InvalidRequestError) as caught:
+        check_features(SCHEMA, entity, features, entity)
+    assert str(caught.value).startswith(reason)
+
+
 def test_check_limit_returns_the_default_for_0():
     assert check_limit(0, default=10, most=500) == 10
     assert check_limit(500, default=10, most=500) == 500
