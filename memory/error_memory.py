@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.changed_rows import ChangedRows
 from domain.errors import ModelError
 from domain.state import State
+from domain.state_reading import StateReader
 from memory import kernels
 from memory.config import MemoryConfig
 from memory.hashing import SignHash
@@ -39,6 +41,25 @@ class MemoryRead:
     support: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryDelta:
+    """What a read needs that changed; R buckets, H heads.
+
+    Attributes:
+        rows: int64 (R,), ascending: array times 2**L plus bucket.
+        buckets_RH3: float32, what they hold now.
+        written_H: float64, total weight written.
+        centre_D: float64, mean hidden state.
+        log2_weight: binary logarithm of what a new example weighs.
+    """
+
+    rows: NDArray[np.int64]
+    buckets_RH3: NDArray[np.float32]
+    written_H: NDArray[np.float64]
+    centre_D: NDArray[np.float64]
+    log2_weight: float
+
+
 class ErrorMemory:
     """ReLoop2's locality-sensitive sketch (section 3.2) with event-time decay.
 
@@ -58,6 +79,9 @@ class ErrorMemory:
         self._hash = SignHash(config.num_arrays, config.num_bits, hidden_size, generator)
         shape = (config.num_arrays, 2**config.num_bits, num_heads, 3)
         self._buckets_KBH3 = np.zeros(shape, np.float32)
+        self._first_K = np.arange(shape[0]) * shape[1]
+        self._changed = ChangedRows()
+        self._changed.grow(shape[0] * shape[1])
         self._written_H = np.zeros(num_heads)
         self._centre_D = np.zeros(hidden_size)
         self._centred_weight = 0.0
@@ -120,8 +144,10 @@ class ErrorMemory:
         weight = 2.0**self._log2_weight
         hidden_ND = hidden_ND[rows]
         self._move_centre(hidden_ND, weight)
+        codes_NK = self._codes(hidden_ND)
+        self._changed.mark(codes_NK + self._first_K)
         kernels.write(
-            self._codes(hidden_ND),
+            codes_NK,
             np.ascontiguousarray(base_NH[rows], np.float32),
             np.ascontiguousarray(labels_NH[rows], np.float32),
             np.float32(weight),
@@ -132,6 +158,7 @@ class ErrorMemory:
     def reset(self) -> None:
         """Forget everything written; to be called when the base model is replaced."""
         self._buckets_KBH3[:] = 0
+        self._changed.mark_all()
         self._written_H[:] = 0
         self._centre_D[:] = 0
         self._centred_weight = 0.0
@@ -164,12 +191,51 @@ class ErrorMemory:
                 )
         self._hash.planes_DLK = state["planes"].copy()
         self._buckets_KBH3 = state["buckets"].copy()
+        self._changed.clear()
         self._written_H = state["written"].copy()
         self._centre_D = state["centre"].copy()
         self._centred_weight = state["centred_weight"]
         self._log2_weight = state["log2_weight"]
         self._newest_ms = state["newest_ms"]
         self._reset_ms = state["reset_ms"]
+
+    def take_delta(self) -> State:
+        """Return the buckets written since the last call, and what a read needs beside them."""
+        rows = self._changed.take()
+        return {
+            "rows": rows,
+            "buckets": self._flat_buckets()[rows],
+            "written": self._written_H.copy(),
+            "centre": self._centre_D.copy(),
+            "log2_weight": self._log2_weight,
+        }
+
+    def read_delta(self, reader: StateReader) -> MemoryDelta:
+        """Check what `take_delta` of another memory returned.
+
+        Raises:
+            SnapshotError: it is something else, or the other memory is of another size.
+        """
+        flat = self._flat_buckets()
+        rows = reader.rows("rows", len(flat))
+        return MemoryDelta(
+            rows=rows,
+            buckets_RH3=reader.array("buckets", np.float32, (len(rows), *flat.shape[1:])),
+            written_H=reader.array("written", np.float64, self._written_H.shape),
+            centre_D=reader.array("centre", np.float64, self._centre_D.shape),
+            log2_weight=reader.number("log2_weight"),
+        )
+
+    def apply_delta(self, delta: MemoryDelta) -> None:
+        """Read from now on as the memory does that the delta was taken from."""
+        self._flat_buckets()[delta.rows] = delta.buckets_RH3
+        self._written_H = delta.written_H.copy()
+        self._centre_D = delta.centre_D.copy()
+        self._log2_weight = delta.log2_weight
+
+    def _flat_buckets(self) -> NDArray[np.float32]:
+        """Return a view with one row per bucket."""
+        return self._buckets_KBH3.reshape(-1, *self._buckets_KBH3.shape[2:])
 
     def _codes(self, hidden_ND: NDArray[np.float32]) -> NDArray[np.int32]:
         return self._hash.codes(hidden_ND, self._centre_D.astype(np.float32))
@@ -205,6 +271,7 @@ class ErrorMemory:
     def _scale_down(self, halvings: int) -> None:
         scale = math.ldexp(1.0, -halvings)
         self._buckets_KBH3 *= np.float32(scale)
+        self._changed.mark_all()
         self._written_H *= scale
         self._centred_weight *= scale
         self._log2_weight -= halvings

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.errors import ModelError
+from domain.errors import ModelError, SnapshotError
 from domain.state import State
+from domain.state_reading import StateReader
 from memory.config import MemoryConfig
 
 _PROBABILITY_FLOOR = 1e-6
@@ -80,6 +81,28 @@ class LambdaChoice:
             )
         self._evidence_GH = state["evidence"].copy()
         self._index_H = state["index"].copy()
+
+    def take_delta(self) -> State:
+        """Return which values are in use; the evidence for them serves learning alone."""
+        return {"index": self._index_H.copy()}
+
+    def read_delta(self, reader: StateReader) -> NDArray[np.int64]:
+        """Check what `take_delta` of another choice returned, and return the indices (H,).
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        index_H: NDArray[np.int64] = reader.array("index", np.int64, self._index_H.shape)
+        if (index_H < 0).any() or (index_H >= len(self._grid_G)).any():
+            raise SnapshotError(
+                f"{reader.path}.index: expected places in a grid of {len(self._grid_G)}, "
+                f"got {index_H.tolist()}"
+            )
+        return index_H
+
+    def apply_delta(self, index_H: NDArray[np.int64]) -> None:
+        """Use the values that another choice uses."""
+        self._index_H = index_H.copy()
 
 
 def _log_likelihood(

@@ -8,16 +8,19 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.errors import ModelError
+from domain.errors import ModelError, SnapshotError
 from domain.state import State
+from domain.state_reading import StateReader
 from memory.compensator import compensate, estimate_errors
 from memory.config import MemoryConfig
-from memory.error_memory import ErrorMemory, MemoryRead
+from memory.error_memory import ErrorMemory, MemoryDelta, MemoryRead
 from memory.lambda_choice import LambdaChoice
 
 
 class ErrorMemoryLearner:
     """ReLoop2's fast part (KDD 2023): error memory, compensation and an online choice of lambda.
+
+    Implements `domain.learners.MemoryLearner` and `domain.deltas.DeltaLearner`.
 
     N examples, D hidden size, H label heads. Any number of threads may call any method: reads and
     writes take turns, so that a read sees a whole write or none of it.
@@ -32,6 +35,7 @@ class ErrorMemoryLearner:
         self._memory = ErrorMemory(config, hidden_size, num_heads, generator)
         self._choice = LambdaChoice(config, num_heads)
         self._lock = threading.Lock()
+        self._is_twin = False
 
     @property
     def lambdas(self) -> NDArray[np.float32]:
@@ -107,6 +111,7 @@ class ErrorMemoryLearner:
             ModelError: a shape differs, a hidden state or estimate is not finite, a base score is
                 not a probability, or a label is neither 0, 1 nor NaN; nothing was learned.
         """
+        assert not self._is_twin, "a twin learns from deltas only"
         self._check_values(hidden_ND, base_NH, labels_NH, errors_NH)
         if len(hidden_ND) == 0:
             return
@@ -135,6 +140,46 @@ class ErrorMemoryLearner:
         with self._lock:
             self._memory.load(state["memory"])
             self._choice.load(state["lambda"])
+
+    def take_delta(self) -> State:
+        """Return what changed since the last call, or since this learner was made or loaded.
+
+        That is everything `compensate` needs; the evidence about lambda stays, its choice travels.
+        """
+        with self._lock:
+            return {"memory": self._memory.take_delta(), "lambda": self._choice.take_delta()}
+
+    def follow(self) -> None:
+        """Become a twin: from now on only deltas teach."""
+        self._is_twin = True
+
+    def check_delta(self, state: State) -> None:
+        """Raise what `apply_delta` would raise; change nothing.
+
+        Raises:
+            SnapshotError: `state` does not fit, or this is no twin.
+        """
+        self._read_delta(state)
+
+    def apply_delta(self, state: State) -> None:
+        """Become what the learner was that `state` was taken from; all of it or nothing.
+
+        Raises:
+            SnapshotError: `state` does not fit, or this is no twin; nothing was changed.
+        """
+        delta, index_H = self._read_delta(state)
+        with self._lock:
+            self._memory.apply_delta(delta)
+            self._choice.apply_delta(index_H)
+
+    def _read_delta(self, state: State) -> tuple[MemoryDelta, NDArray[np.int64]]:
+        if not self._is_twin:
+            raise SnapshotError("memory: expected a learner that follows, got one that learns")
+        reader = StateReader(state, "memory")
+        return (
+            self._memory.read_delta(reader.part("memory")),
+            self._choice.read_delta(reader.part("lambda")),
+        )
 
     def _check_shapes(
         self, hidden_ND: NDArray[np.float32], **arrays_NH: NDArray[np.float32] | None

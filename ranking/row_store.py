@@ -74,6 +74,9 @@ class RowStore:
         self._columns: dict[str, NDArray[Any]] = {}
         self._map = IdMap()
         self._changed = ChangedRows()
+        self._removed: list[NDArray[np.int64]] = []
+        self._num_removed = 0
+        self._forgot_removed = False
         self._clear()
 
     def __len__(self) -> int:
@@ -220,7 +223,7 @@ class RowStore:
 
     def _forget_changes(self) -> None:
         self._changed.clear()
-        self._removed: list[NDArray[np.int64]] = []
+        self._removed = []
         self._num_removed = 0
         self._forgot_removed = False
 
