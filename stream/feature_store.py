@@ -26,6 +26,7 @@ from domain.features import FeatureSchema
 from domain.requests import History, RankingRequest, UserView
 from domain.state import State
 from stream.columns import pack_features, pack_strings, split_list, unpack_features, unpack_strings
+from stream.exposure import ItemExposure
 from stream.history import HistoryBounds, UserHistory, histories_from, histories_state
 from stream.label_heads import LabelHeads
 
@@ -49,6 +50,8 @@ class FeatureStoreConfig:
             one enters her history at its own time.
         seen_length: items a user acted on that are remembered as seen; at least `history_length`.
         session_gap_ms: a longer pause between two impressions of a user begins a new session.
+        enough_shows: times an item is shown until it is known well enough; exploration picks among
+            those shown less.
     """
 
     max_users: int = 200_000
@@ -57,6 +60,7 @@ class FeatureStoreConfig:
     shown_length: int = 32
     seen_length: int = 256
     session_gap_ms: int = 30 * 60 * 1000
+    enough_shows: int = 100
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -139,6 +143,9 @@ class FeatureStore:
         self._item_features: dict[str, Features] = {}
         self._item_times_ms: dict[str, int] = {}
         self._idle_items = _IdleQueue()
+        self._exposure = ItemExposure(
+            enough=self._config.enough_shows, max_items=self._config.max_items
+        )
         self.evicted_users = 0
         self.evicted_items = 0
 
@@ -171,6 +178,7 @@ class FeatureStore:
             case Impression():
                 history = self._touch(event.user_id, event.time_ms).history
                 history.observe_shown(event.event_id, event.time_ms, self._bounds)
+                self._exposure.observe_shown(item.item_id for item in event.items)
             case Feedback():
                 self._observe_feedback(event)
             case UserUpdate():
@@ -180,6 +188,7 @@ class FeatureStore:
                     user.features_ms = event.time_ms
             case ItemUpdate():
                 self._observe_item(event)
+                self._exposure.observe_item(event.item_id, available=event.available)
             case _:
                 assert_never(event)
 
@@ -202,6 +211,13 @@ class FeatureStore:
         """
         user = self._users.get(user_id)
         return frozenset() if user is None else frozenset(user.seen)
+
+    def least_shown(self, limit: int) -> list[tuple[str, int]]:
+        """Return items of the catalog shown least, and how often; the newest first.
+
+        Items that were shown `enough_shows` times are not among them.
+        """
+        return self._exposure.least_shown(limit)
 
     def request(
         self, user_id: str, item_ids: Sequence[str], time_ms: int, context: Features
@@ -293,6 +309,7 @@ class FeatureStore:
             "item_ids": list(items),
             "item_times_ms": np.array(list(self._item_times_ms.values()), np.int64),
             "item_features": pack_features(self._schema.of("item"), list(items.values())),
+            "exposure": self._exposure.save(),
             "evicted_users": self.evicted_users,
             "evicted_items": self.evicted_items,
         }
@@ -305,6 +322,7 @@ class FeatureStore:
         self._item_times_ms = dict(zip(item_ids, times_ms, strict=True))
         self._item_features = dict(zip(item_ids, map(_frozen, features), strict=True))
         self._idle_items = _IdleQueue(self._item_times_ms.items())
+        self._exposure.load(state["exposure"])
         self.evicted_users = state["evicted_users"]
         self.evicted_items = state["evicted_items"]
 
