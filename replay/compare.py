@@ -27,6 +27,7 @@ LOWER_IS_BETTER = ("ne", "log_loss", "ece")
 TITLES = {
     "auc": "AUC",
     "gauc": "session GAUC",
+    "naive_gauc": "naive GAUC",
     "ne": "NE",
     "log_loss": "log loss",
     "calibration": "calibration",
@@ -42,6 +43,7 @@ DEFAULT_METRICS = ("auc", "gauc", "ne", "recall@20", "mrr")
 DEFAULT_MARGINS = {
     "auc": 0.001,
     "gauc": 0.006,
+    "naive_gauc": 0.006,
     "ne": 0.001,
     "log_loss": 0.001,
     "calibration": 0.01,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from domain.errors import ConfigError
 from monitoring import quality
 
-METRICS = ("auc", "gauc", "ne", "log_loss", "calibration", "ece")
+METRICS = ("auc", "gauc", "naive_gauc", "ne", "log_loss", "calibration", "ece")
 """Measures of a head, in the order of the columns of `Draws`."""
 
 CALIBRATION_BINS = 15
@@ -153,6 +153,8 @@ class _UserSums:
         _, first_G = np.unique(examples.session_N, return_index=True)
         owner_G = code_N[first_G]
         weight_G = np.where(speaks_G, size_G, 0).astype(np.float64)
+        size_U, naive_U = quality.auc_per_group(label_N, score_N, code_N)
+        naive_weight_U = np.where(np.isnan(naive_U), 0, size_U).astype(np.float64)
         columns = [
             per_user(np.ones(len(label_N))),
             per_user(label_N),
@@ -160,6 +162,8 @@ class _UserSums:
             per_user(quality.log_losses(label_N, score_N)),
             np.bincount(owner_G, weight_G * np.nan_to_num(auc_G), minlength=num_users),
             np.bincount(owner_G, weight_G, minlength=num_users),
+            naive_weight_U * np.nan_to_num(naive_U),
+            naive_weight_U,
         ]
         bin_N = quality.calibration_bins(score_N, CALIBRATION_BINS)
         cell_N = code_N * CALIBRATION_BINS + bin_N
@@ -188,12 +192,14 @@ class _UserSums:
 
     def measures(self, weight_U: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the measures when each user counts as often as her weight says."""
-        count, positives, score, loss, gauc, speaking, *gaps = weight_U @ self._sum_US
+        count, positives, score, loss, gauc, speaking, *rest = weight_U @ self._sum_US
+        naive, mixed_users, *gaps = rest
         mixed = 0.0 < positives < count
         return np.array(
             [
                 self._auc(weight_U),
                 gauc / speaking if speaking > 0 else np.nan,
+                naive / mixed_users if mixed_users > 0 else np.nan,
                 loss / count / quality.entropy(positives / count) if mixed else np.nan,
                 loss / count if count > 0 else np.nan,
                 score / positives if positives > 0 else np.nan,
@@ -271,6 +277,7 @@ def missing_reasons(examples: Examples) -> dict[str, str]:
     return {
         "auc": one_class,
         "gauc": "no session has both a positive and a negative label",
+        "naive_gauc": "no user has both a positive and a negative label",
         "ne": one_class,
         "log_loss": "",
         "calibration": "no label is positive: nothing to divide by",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,16 +11,10 @@ from replay.report import SCORE_BINS
 
 CURVES = ("auc", "gauc", "ne", "calibration")
 # Okabe and Ito's colours: told apart by those who see fewer colours, and on light and dark alike.
-_COLOURS = (
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#CC79A7",
-    "#999999",
-    "#D55E00",
-    "#0072B2",
-    "#F0E442",
-)
+# Their yellow is left out: as a line on white it cannot be seen.
+_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999999")
+_OWN_COLOURS = {"online+memory": "#0072B2", "online": "#8B5FBF", "frozen": "#D55E00"}
+"""Colours of the models, whatever baselines there are; what a server answers stands out."""
 _SEVERITY_COLOURS = {"small": "#999999", "medium": "#E69F00", "large": "#D55E00"}
 _GREY = "rgba(128,128,128,0.25)"
 _TEXT = "#7f7f7f"
@@ -31,7 +25,8 @@ Figure = dict[str, Any]
 
 def colours(names: Sequence[str]) -> dict[str, str]:
     """Return a colour for each variant, the same in every figure of a report."""
-    return {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(names)}
+    others = [name for name in names if name not in _OWN_COLOURS]
+    return _OWN_COLOURS | {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(others)}
 
 
 def moment(time_ms: int) -> str:
@@ -120,6 +115,9 @@ def _line(signal: Mapping[str, Any]) -> dict[str, Any]:
         "x1": at,
         "y0": 0,
         "y1": 1,
+        # There may be many, and the curves are what the figure is for.
+        "layer": "below",
+        "opacity": 0.45,
         "line": {"color": colour, "width": 1, "dash": "dot"},
     }
 
@@ -190,17 +188,18 @@ def scores(report: Mapping[str, Any], served: str) -> Figure:
                 {
                     "type": "scatter",
                     "mode": "lines",
-                    "name": f"{name}, {kind}",
+                    "name": name,
+                    "legendgroup": name,
+                    "showlegend": kind == "positives",
                     "x": middles,
                     "y": [count / total for count in one[kind]],
+                    "hovertemplate": f"%{{x}}: %{{y:.3f}}<extra>{name}, {kind}</extra>",
                     "line": {"color": colour[name], "dash": dash, "shape": "hvh", "width": 1.5},
                     "visible": True if name == served else "legendonly",
                 }
             )
-    return {
-        "data": traces,
-        "layout": _layout("Scores", "score", f"share per {1 / SCORE_BINS:g} of score"),
-    }
+    title = "Scores (solid: positives, dotted: negatives)"
+    return {"data": traces, "layout": _layout(title, "score", f"share per {1 / SCORE_BINS:g}")}
 
 
 def slices(report: Mapping[str, Any], metric: str, names: Sequence[str]) -> Figure:
@@ -228,9 +227,26 @@ def slices(report: Mapping[str, Any], metric: str, names: Sequence[str]) -> Figu
         )
     layout = _layout(f"{TITLES[metric]} by slice", "", TITLES[metric])
     layout["xaxis"] |= {"tickangle": -35, "automargin": True, "type": "category"}
-    layout["legend"] = {"orientation": "h", "y": 1.12}
+    layout["yaxis"] |= _around(parts.values(), metric)
+    layout["title"] |= {"y": 0.98, "yanchor": "top"}
+    layout["margin"] |= {"t": 95}
+    layout["height"] = 520
+    layout["legend"] = {"orientation": "h", "y": 1.01, "yanchor": "bottom"}
     layout["scattermode"] = "group"
     return {"data": traces, "layout": layout}
+
+
+def _around(parts: Iterable[Mapping[str, Any]], metric: str) -> dict[str, Any]:
+    """Return an axis that reaches from the lowest interval to the highest.
+
+    With grouped markers it would begin at 0 by itself, and no difference could be seen.
+    """
+    cells = [one[metric] for part in parts for one in part["variants"].values()]
+    ends = [cell[end] for cell in cells for end in ("value", "low", "high") if cell.get(end)]
+    if not ends:
+        return {}
+    room = 0.05 * (max(ends) - min(ends)) or 0.05
+    return {"range": [min(ends) - room, max(ends) + room]}
 
 
 def _reach(cell: Mapping[str, Any], end: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -16,6 +17,7 @@ from replay.report import RANK_METRICS
 from replay.words import SERVED
 
 _RANKS_SHOWN = ("recall@10", "recall@20", "recall@100", "hr@20", "ndcg@20", "mrr")
+_SIGNALS_SHOWN = 8
 _SLICES_SHOWN = ("auc", "gauc", "ne", "calibration")
 
 _STYLE = """
@@ -91,9 +93,14 @@ def _head(report: Mapping[str, Any]) -> str:
         f'<p class="sub">{span}{report["events"]:,} events, {report["demands"]:,} lists scored, '
         f"{report['examples']:,} examples, {report['duplicates']:,} duplicates, "
         f"{report['late']:,} late, {report['dead_letters']:,} dead letters; "
-        f"{report['seconds']:,.0f} s, seed {report['seed']}</p>{partial}"
+        f"{_duration(report['seconds'])}, seed&nbsp;{report['seed']}</p>{partial}"
         f'<ul class="words" id="words">{words}</ul>'
     )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}&nbsp;min {rest}&nbsp;s" if minutes else f"{rest}&nbsp;s"
 
 
 def _headline(report: Mapping[str, Any]) -> str:
@@ -105,7 +112,8 @@ def _headline(report: Mapping[str, Any]) -> str:
         "interval, users drawn with replacement. NE, log loss and ECE: lower is better; "
         "calibration: 1 is right. Whether two rows differ is said by their paired difference "
         "(the sentences above, or <code>headrace compare</code>), not by whether their intervals "
-        "overlap.</p>"
+        "overlap. Naive GAUC takes all of a user's impressions as one group, whatever was learned "
+        "between them: it punishes models that learn, so decide by session GAUC.</p>"
     )
 
 
@@ -176,7 +184,7 @@ def _retrieval(report: Mapping[str, Any]) -> str:
         '<p class="note">Coverage: share of the catalog in at least one list. Novelty: mean -log2 '
         "of an item's share of all actions before. Popularity share: places taken by the "
         "hundredth of items taken most. Used items are left out, so repetitions are misses for "
-        "all but repeat.</p>"
+        "all but repeat. One item is taken at a time, so HR@k is recall@k.</p>"
     )
 
 
@@ -204,10 +212,13 @@ def _signals(report: Mapping[str, Any]) -> str:
         f'<td style="text-align:left">{escape(one["sentence"])}</td></tr>'
         for one in signals
     )
+    counts = Counter(one["stream"] for one in signals)
+    streams = ", ".join(f"{escape(name)} {count}" for name, count in counts.most_common())
+    shown = " open" if len(signals) <= _SIGNALS_SHOWN else ""
     return (
-        f"<h2>Drift signals ({len(signals)})</h2><details open><summary>when, how large, what"
-        f'</summary><div class="wide"><table id="signals"><tbody>{rows}</tbody></table></div>'
-        "</details>"
+        f"<h2>Drift signals ({len(signals)})</h2><p>By what moved: {streams}</p>"
+        f"<details{shown}><summary>when, how large, what</summary>"
+        f'<div class="wide"><table id="signals"><tbody>{rows}</tbody></table></div></details>'
     )
 
 

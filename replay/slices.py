@@ -41,10 +41,16 @@ def _by_activity(
     # The tenth of a user is that of the last user who was as active, so equals stay together.
     above_U = np.searchsorted(sorted_U, count_U, side="right")
     tenth_U = np.ceil(above_U * _TENTHS / len(count_U)).astype(np.int64)
-    found = {}
+    found, begin = {}, 1
     for tenth in np.unique(tenth_U).tolist():
         inside_U = tenth_U == tenth
         low, high = int(count_U[inside_U].min()), int(count_U[inside_U].max())
-        span = f"{low}" if low == high else f"{low}-{high}"
-        found[f"activity {tenth}/10 ({span} examples)"] = rows[inside_U[code_N]]
+        tenths, span = _span(begin, tenth), _span(low, high)
+        noun = "example" if span == "1" else "examples"
+        found[f"activity {tenths}/10 ({span} {noun})"] = rows[inside_U[code_N]]
+        begin = tenth + 1
     return found
+
+
+def _span(low: int, high: int) -> str:
+    return f"{low}" if low == high else f"{low}-{high}"

@@ -21,11 +21,12 @@ _RETRIEVAL_METRICS = ("recall@20", "mrr")
 
 
 def in_words(records: ReplayRecords, bootstrap: BootstrapConfig) -> list[str]:
-    """Return sentences: ranking, learning on, retrieval, repetitions; what cannot be said is said.
+    """Return sentences: ranking, learning on, memory, retrieval, repetitions.
 
-    Every comparison is paired and over the second half, as `headrace compare` makes it.
+    What cannot be said is said. Every comparison is paired and over the second half, as
+    `headrace compare` makes it.
     """
-    said = [_ranking(records, bootstrap), _frozen(records, bootstrap)]
+    said = [_ranking(records, bootstrap), _frozen(records, bootstrap), _memory(records, bootstrap)]
     said += [_retrieval(records, bootstrap), _repetitions(records)]
     return [one for one in said if one]
 
@@ -44,6 +45,16 @@ def _frozen(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
     found = _against(records, SERVED, "frozen", _RANKING_METRICS, bootstrap)
     subject = "a copy that stopped learning half-way"
     return _verdict("Learning on", subject, SERVED, "the frozen copy", found)
+
+
+def _memory(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
+    scores = records.examples.scores
+    if "online" not in scores or not len(records.examples):
+        return ""
+    if np.array_equal(scores["online"], scores[SERVED]):
+        return "Error memory: it changed no score; a server answers what the ranker says."
+    found = _against(records, SERVED, "online", _RANKING_METRICS, bootstrap)
+    return _verdict("Error memory", "the ranker alone", SERVED, "the ranker alone", found)
 
 
 def _retrieval(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:

@@ -37,18 +37,20 @@ def world(
 
 def obvious(examples: Examples, score_N: np.ndarray, weight: dict[int, float]) -> list[float]:
     """Every user's rows repeated as often as she was drawn, each time as another user."""
-    labels, scores, sessions = [], [], []
+    labels, scores, sessions, drawn = [], [], [], []
     for user, times in weight.items():
         rows = np.flatnonzero(examples.user_N == user)
         for repeat in range(int(times)):
             labels += examples.label_N[rows].tolist()
             scores += score_N[rows].tolist()
+            drawn += [1_000 * user + repeat] * len(rows)
             sessions += [(session, repeat) for session in examples.session_N[rows].tolist()]
     names = {session: at for at, session in enumerate(dict.fromkeys(sessions))}
     group = [names[session] for session in sessions]
     values = [
         quality.auc(labels, scores),
         quality.gauc(labels, scores, group),
+        quality.naive_user_gauc(labels, scores, drawn),
         quality.normalized_entropy(labels, scores),
         quality.log_loss(labels, scores),
         quality.calibration_ratio(labels, scores),
@@ -139,6 +141,7 @@ def test_one_class_gives_no_auc_and_says_which_class() -> None:
     assert negative["auc"] == (None, "all 40 labels are 0: nothing to tell apart")
     assert negative["ne"] == negative["auc"]
     assert negative["gauc"] == (None, "no session has both a positive and a negative label")
+    assert negative["naive_gauc"] == (None, "no user has both a positive and a negative label")
     assert negative["calibration"] == (None, "no label is positive: nothing to divide by")
     assert negative["log_loss"] == (pytest.approx(np.log(2)), "")
     positive = few([1.0] * 40, list(range(40)))

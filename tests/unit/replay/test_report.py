@@ -159,7 +159,7 @@ def test_slices_are_new_and_known_and_tenths_of_users_by_activity() -> None:
     assert found["new users"] == list(range(0, 20, 2))
     assert found["new items"] == list(range(5))
     assert found["known items"] == list(range(5, 20))
-    assert found["activity 9/10 (1 examples)"] == list(range(11, 20)), "equals stay together"
+    assert found["activity 1-9/10 (1 example)"] == list(range(11, 20)), "equals stay together"
     assert found["activity 10/10 (11 examples)"] == list(range(11))
     assert slices(one.examples, np.zeros(0, np.int64)) == {}
 
@@ -198,6 +198,24 @@ def test_words_say_it_when_a_baseline_wins() -> None:
     ranking, retrieval, _ = in_words(turned, FEW)
     assert ranking.startswith("Ranking: counters/item WINS against online+memory: AUC -0.")
     assert retrieval.startswith("Retrieval: popular WINS against the retriever: recall@20 -")
+
+
+def test_words_say_what_the_error_memory_does_and_when_it_does_nothing() -> None:
+    one = world()
+    shown = one.examples
+
+    def with_ranker(scores: Any) -> ReplayRecords:
+        examples = ExampleRecords(
+            shown.heads, shown.columns, shown.label_NH, {**shown.scores, "online": scores}
+        )
+        return ReplayRecords(one.split_at, one.num_demands, examples, one.taken)
+
+    said = in_words(with_ranker(shown.scores["online+memory"]), FEW)
+    assert said[2] == "Error memory: it changed no score; a server answers what the ranker says."
+    said = in_words(with_ranker(shown.scores["frozen"]), FEW)
+    assert said[2].startswith(
+        "Error memory: online+memory earns its keep against the ranker alone: AUC +0."
+    )
 
 
 def test_words_say_when_nothing_sets_them_apart() -> None:
