@@ -8,14 +8,14 @@ one moment in which nobody reads, so that no stage of an answer sees half of one
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.deltas import DeltaPoint
+from domain.deltas import DeltaLearner, DeltaPoint
 from domain.errors import NotReadyError
 from domain.event_log import Positions
 from domain.events import ItemUpdate
@@ -92,6 +92,7 @@ class LiveModels:
         following: whether deltas are to be applied.
         spoiled: whether a delta failed half-way; only loading a snapshot mends that.
         ahead: what the log said of items that no delta has covered yet.
+        delta_learners: what deltas change, by the names that deltas have for it.
     """
 
     snapshot_id: str
@@ -112,6 +113,7 @@ class LiveModels:
     following: bool = False
     spoiled: bool = False
     ahead: ItemsAhead = field(default_factory=ItemsAhead)
+    delta_learners: Mapping[str, DeltaLearner] = field(default_factory=dict)
 
     @property
     def on_disk_id(self) -> str:

@@ -1,6 +1,7 @@
 """A new snapshot to live models: load aside, catch up with the log, warm up, swap.
 
-Whatever goes wrong with a snapshot happens before the swap, so the old one keeps answering.
+A snapshot that deltas have led the live models to, or past, is not loaded at all. Whatever goes
+wrong with a snapshot happens before the swap, so the old one keeps answering.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from domain.clock import Clock
+from domain.deltas import DeltaPoint
 from domain.errors import (
     ConfigError,
     HeadraceError,
@@ -19,11 +21,12 @@ from domain.errors import (
     LogUnavailableError,
     SchemaError,
     SnapshotDamagedError,
+    SnapshotError,
 )
 from domain.event_log import EventLog, Positions
 from domain.features import FeatureSchema
 from monitoring.metrics import ServingMetrics
-from serving.live_models import LiveModels, LiveModelSlot
+from serving.live_models import LiveModels, LiveModelSlot, standing
 from serving.stages import warm_up
 from serving.tail import LogTail, catch_up
 
@@ -31,6 +34,20 @@ _logger = logging.getLogger(__name__)
 
 _REMEMBERED_REFUSALS = 256
 """Refused ids kept: snapshots come every few minutes and few are ever current again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPlace:
+    """Where a snapshot stands.
+
+    Attributes:
+        point: in its trainer's chain of deltas, None when it is in none.
+        newest: whether no other snapshot goes on from it. One that is current all the same was
+            made so by an operator.
+    """
+
+    point: DeltaPoint | None
+    newest: bool
 
 
 class SnapshotSource(Protocol):
@@ -42,6 +59,9 @@ class SnapshotSource(Protocol):
     def earlier_ids(self, snapshot_id: str) -> Sequence[str]:
         """Return the ids of the snapshots before one, newest first."""
 
+    def place_of(self, snapshot_id: str) -> SnapshotPlace:
+        """Return where a snapshot stands; reads no models."""
+
     def load_models(self, snapshot_id: str) -> LiveModels:
         """Build models of their own from a verified snapshot; nothing is shared with others."""
 
@@ -52,11 +72,15 @@ class WatcherConfig:
 
     Attributes:
         poll_ms: time between two looks at the snapshot store.
+        patience_ms: how long deltas may take to lead the live models to a new snapshot, before it
+            is loaded; also how long the store must say that an operator went back to the snapshot
+            that deltas have led on from.
         warm_up_candidates: items ranked by each warm-up request; as many as a real one ranks.
         max_records: most records read at once while a new bundle catches up.
     """
 
     poll_ms: int = 500
+    patience_ms: int = 3_000
     warm_up_candidates: int = 200
     max_records: int = 2_000
 
@@ -89,6 +113,7 @@ class SnapshotWatcher:
         self._metrics = metrics
         self._refused: dict[str, bool] = {}  # whether it is the files that are damaged
         self._last_complaint = ""
+        self._waiting: tuple[str, float] = ("", 0.0)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshot-watcher", daemon=True)
 
@@ -139,14 +164,20 @@ class SnapshotWatcher:
         return True
 
     def _next_id(self) -> str | None:
-        """Return the id of the snapshot to try now, None when there is none."""
-        source, live = self._parts.source, self._parts.slot.snapshot_id
+        """Return the id of the snapshot to load now, None when there is none."""
+        source, live = self._parts.source, self._parts.slot.live
         current = source.current_id()
-        if current is None or current == live:
+        if current is None:
+            return None
+        if live is not None and live.spoiled:
+            live = None  # it answers, but nothing may be built on it
+        if live is not None and live.point is not None and current not in self._refused:
+            return current if self._must_load(live, live.point, current) else None
+        if live is not None and current == live.on_disk_id:
             return None
         if current not in self._refused:
             return current
-        if live or not self._refused[current]:
+        if live is not None or not self._refused[current]:
             return None
         for earlier in source.earlier_ids(current):
             if earlier not in self._refused:
@@ -155,6 +186,38 @@ class SnapshotWatcher:
                 )
                 return earlier
         return None
+
+    def _must_load(self, live: LiveModels, point: DeltaPoint, current: str) -> bool:
+        """Say whether `current` must be loaded, or live models that deltas lead on contain it.
+
+        - The trainer's newest, already passed: noted, not loaded.
+        - The trainer's newest, still ahead: deltas may lead there, for `patience_ms`.
+        - Not the trainer's newest: an operator chose it. It is loaded, and not led on.
+        """
+        try:
+            place = self._parts.source.place_of(current)
+        except SnapshotError:
+            return True  # loading it says what is wrong, and remembers it
+        if current == live.on_disk_id:
+            led_on = live.following or point != live.base_point
+            return self._for_long(current, not place.newest and led_on)
+        if not place.newest or place.point is None or place.point.chain != point.chain:
+            return True
+        is_ahead = place.point.number > point.number
+        if is_ahead:
+            return not live.following or self._for_long(current, True)
+        self._parts.slot.restate(live, **standing(current, place.point, point))
+        _logger.info("snapshot contained", extra={"snapshot": current, "delta": point.number})
+        return self._for_long(current, False)
+
+    def _for_long(self, snapshot_id: str, holds: bool) -> bool:
+        """Return whether something has held of a snapshot for `patience_ms` on end."""
+        waiting_for, since_s = self._waiting
+        now_s = self._clock.stopwatch_s()
+        if not holds or waiting_for != snapshot_id:
+            self._waiting = (snapshot_id if holds else "", now_s)
+            return False
+        return now_s - since_s >= self._config.patience_ms / 1_000
 
     def _take_into_service(self, snapshot_id: str) -> None:
         """Make one snapshot live.
@@ -166,6 +229,8 @@ class SnapshotWatcher:
         """
         parts, started_s = self._parts, self._clock.stopwatch_s()
         models = parts.source.load_models(snapshot_id)
+        if models.point is not None:
+            models = replace(models, following=parts.source.place_of(snapshot_id).newest)
         if models.schema.hash != parts.schema.hash:
             raise SchemaError(
                 f"snapshot {snapshot_id} was trained on schema {models.schema.hash}, "

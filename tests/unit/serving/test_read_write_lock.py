@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -69,6 +70,52 @@ def test_read_write_lock_puts_a_waiting_writer_before_new_readers():
     for thread in threads:
         thread.join(5)
     assert order == ["writer", "reader"]
+
+
+def test_a_patient_writer_holds_no_reader_back_until_its_patience_is_over():
+    lock = ReadWriteLock()
+    reading, may_leave, order = threading.Event(), threading.Event(), []
+
+    def long_reader() -> None:
+        with lock.read():
+            reading.set()
+            may_leave.wait(5)
+            order.append("long reader")
+
+    def writer() -> None:
+        with lock.write(patience_s=60.0):
+            order.append("writer")
+
+    threads = [threading.Thread(target=long_reader), threading.Thread(target=writer)]
+    threads[0].start()
+    reading.wait(5)
+    threads[1].start()
+    for _ in range(100):
+        with lock.read():
+            pass
+    order.append("readers")
+    may_leave.set()
+    for thread in threads:
+        thread.join(5)
+    assert order == ["readers", "long reader", "writer"]
+
+
+def test_an_impatient_writer_gets_its_turn_between_readers_that_never_all_leave():
+    lock = ReadWriteLock()
+    stop = threading.Event()
+
+    def reader() -> None:
+        while not stop.is_set():
+            with lock.read():
+                time.sleep(0.002)
+
+    readers = [threading.Thread(target=reader) for _ in range(4)]
+    for thread in readers:
+        thread.start()
+    with lock.write(patience_s=0.01):
+        stop.set()
+    for thread in readers:
+        thread.join(5)
 
 
 def test_read_write_lock_is_free_again_after_an_error():

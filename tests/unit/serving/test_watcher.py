@@ -5,13 +5,16 @@ import time
 
 import pytest
 
-from domain.errors import ConfigError, LogUnavailableError, SnapshotError
+from domain.clock import SystemClock
+from domain.deltas import DeltaPoint
+from domain.errors import ConfigError, LogUnavailableError, SnapshotDamagedError, SnapshotError
 from domain.events import Feedback
 from domain.features import FeatureSchema
-from serving.live_models import LiveModelSlot
+from serving.live_models import LiveModelSlot, standing
 from serving.tail import LogTail, TailConfig
-from serving.watcher import SnapshotWatcher, WatcherConfig, WatcherParts
+from serving.watcher import SnapshotPlace, SnapshotWatcher, WatcherConfig, WatcherParts
 from stream.sqlite_log import PARTITION, SqliteLog
+from tests.unit.serving.delta_worlds import CHAIN, following
 from tests.unit.serving.worlds import (
     CLOCK,
     SCHEMA,
@@ -22,6 +25,15 @@ from tests.unit.serving.worlds import (
     make_models,
     serving_metrics,
 )
+
+
+class Stopwatch(SystemClock):
+    """A clock whose stopwatch shows what it is told."""
+
+    now_s = 0.0
+
+    def stopwatch_s(self) -> float:
+        return self.now_s
 
 
 class Post:
@@ -36,7 +48,8 @@ class Post:
         parts = WatcherParts(
             source=self.shelf, schema=SCHEMA, slot=self.slot, tail=self.tail, log=self.log
         )
-        self.watcher = SnapshotWatcher(parts, CLOCK, WatcherConfig(poll_ms=5), self.metrics)
+        self.clock = Stopwatch()
+        self.watcher = SnapshotWatcher(parts, self.clock, WatcherConfig(poll_ms=5), self.metrics)
 
     def click(self, number: int, user_id: str) -> None:
         self.log.append(
@@ -230,7 +243,140 @@ def test_watcher_thread_takes_new_snapshots_by_itself(post):
             time.sleep(0.002)
 
 
-@pytest.mark.parametrize("name", ["poll_ms", "warm_up_candidates", "max_records"])
+def in_chain(post, snapshot_id: str, number: int, *, newest: bool = True) -> None:
+    """Publish a snapshot that stands at a place in the chain; `newest` until told otherwise."""
+    post.shelf.put(snapshot_id, lambda: following(snapshot_id, number))
+    post.shelf.places[snapshot_id] = SnapshotPlace(DeltaPoint(CHAIN, number), newest)
+
+
+def lead_to(post, number: int) -> None:
+    """What the follower does."""
+    live = post.slot.current()
+    base = live.base_point
+    post.slot.restate(live, **standing(live.on_disk_id, base, DeltaPoint(CHAIN, number)))
+
+
+def outdated(post, snapshot_id: str) -> None:
+    place = post.shelf.places[snapshot_id]
+    post.shelf.places[snapshot_id] = SnapshotPlace(place.point, newest=False)
+
+
+def test_watcher_notes_a_snapshot_that_deltas_have_led_to_and_does_not_load_it(post, caplog):
+    in_chain(post, "s1", 3)
+    assert post.watcher.look_once()
+    assert post.slot.current().following
+    for snapshot_id, number, said in (("s2", 5, "s2+7"), ("s3", 7, "s3")):
+        lead_to(post, 7)
+        outdated(post, list(post.shelf.makers)[-1])
+        in_chain(post, snapshot_id, number)
+        models = post.slot.current().retriever
+        assert not post.watcher.look_once()
+        assert post.slot.current().snapshot_id == said
+        assert post.slot.current().retriever is models
+    assert post.shelf.loads == ["s1"]
+    assert caplog.text.count('event="snapshot contained"') == 2
+    assert not post.watcher.look_once()
+    assert caplog.text.count('event="snapshot contained"') == 2
+
+
+def test_watcher_gives_deltas_some_time_to_lead_to_a_new_snapshot_then_loads_it(post):
+    in_chain(post, "s1", 3)
+    post.watcher.look_once()
+    in_chain(post, "s2", 5)
+    post.clock.now_s = 10.0
+    assert not post.watcher.look_once()
+    post.clock.now_s = 12.9
+    assert not post.watcher.look_once()
+    lead_to(post, 4)
+    post.clock.now_s = 13.0
+    assert post.watcher.look_once()
+    assert post.shelf.loads == ["s1", "s2"]
+    assert post.slot.current().snapshot_id == "s2"
+
+
+def test_watcher_loads_at_once_when_nothing_leads_there(post):
+    """Following has ended at a gap; or another trainer's chain has begun."""
+    in_chain(post, "s1", 3)
+    post.watcher.look_once()
+    post.slot.restate(post.slot.current(), following=False)
+    in_chain(post, "s2", 5)
+    assert post.watcher.look_once()
+    post.shelf.put("s3", lambda: following("s3", 1))
+    post.shelf.places["s3"] = SnapshotPlace(DeltaPoint("another", 1), newest=True)
+    assert post.watcher.look_once()
+    assert post.shelf.loads == ["s1", "s2", "s3"]
+
+
+def test_watcher_follows_an_operator_back_and_leads_no_further_until_the_trainer_goes_on(post):
+    in_chain(post, "s1", 3)
+    post.watcher.look_once()
+    lead_to(post, 9)
+    outdated(post, "s1")
+    in_chain(post, "s2", 8)
+    post.watcher.look_once()
+    post.shelf.current = "s1"  # rolled back
+    assert post.watcher.look_once()
+    live = post.slot.current()
+    assert (live.snapshot_id, live.following) == ("s1", False)
+    assert not post.watcher.look_once()
+    outdated(post, "s2")
+    in_chain(post, "s3", 12)
+    assert post.watcher.look_once()
+    assert post.slot.current().following
+    assert post.shelf.loads == ["s1", "s1", "s3"]
+
+
+def test_watcher_goes_back_to_the_very_snapshot_that_deltas_lead_on_from(post):
+    """The trainer publishes s2, an operator takes s1 again before the server has seen s2.
+
+    A moment in which s2 is there and not yet current is no operator.
+    """
+    in_chain(post, "s1", 3)
+    post.watcher.look_once()
+    lead_to(post, 4)
+    outdated(post, "s1")
+    post.clock.now_s = 10.0
+    assert not post.watcher.look_once()
+    post.clock.now_s = 12.0
+    assert not post.watcher.look_once()
+    assert post.slot.current().snapshot_id == "s1+4"
+    post.clock.now_s = 13.0
+    assert post.watcher.look_once()
+    live = post.slot.current()
+    assert (live.snapshot_id, live.following) == ("s1", False)
+    post.clock.now_s = 99.0
+    assert not post.watcher.look_once()
+
+
+def test_watcher_replaces_models_that_a_delta_spoiled(post):
+    in_chain(post, "s1", 3)
+    post.watcher.look_once()
+    lead_to(post, 9)
+    post.slot.restate(post.slot.current(), following=False, spoiled=True)
+    assert post.watcher.look_once()
+    live = post.slot.current()
+    assert (live.snapshot_id, live.following, live.spoiled) == ("s1", True, False)
+    lead_to(post, 4)
+    post.slot.restate(live, spoiled=True)
+    post.shelf.put_damaged("s2")
+    assert [post.watcher.look_once() for _ in range(3)] == [False, True, False]
+    assert post.slot.current().snapshot_id == "s1"
+
+
+def test_watcher_refuses_a_snapshot_whose_place_cannot_be_read(post):
+    in_chain(post, "s1", 3)
+    post.watcher.look_once()
+    post.shelf.put_damaged("s2")
+
+    def damaged(snapshot_id):
+        raise SnapshotDamagedError(f"{snapshot_id}: manifest.json: checksum differs")
+
+    post.shelf.place_of = damaged
+    assert [post.watcher.look_once() for _ in range(3)] == [False, False, False]
+    assert post.watcher.refused_ids == ("s2",)
+
+
+@pytest.mark.parametrize("name", ["poll_ms", "patience_ms", "warm_up_candidates", "max_records"])
 def test_watcher_config_names_the_key_that_is_out_of_range(name):
     with pytest.raises(ConfigError, match=f"^watcher.{name} must be at least 1, got 0"):
         WatcherConfig(**{name: 0})

@@ -19,6 +19,7 @@ from domain.features import FeatureSchema, Field, Head
 from domain.requests import Candidates, CapturedRequest, RankingScores
 from monitoring.metrics import Metrics, ServingMetrics
 from serving.live_models import LiveModels, LiveModelSlot
+from serving.watcher import SnapshotPlace
 from stream.feature_store import FeatureStore, FeatureStoreConfig
 
 ITEMS = tuple(f"i{number}" for number in range(10))
@@ -186,6 +187,10 @@ class Shelf:
         self.current: str | None = None
         self.makers: dict[str, Callable[[], LiveModels]] = {}
         self.loads: list[str] = []
+        self.places: dict[str, SnapshotPlace] = {}
+
+    def place_of(self, snapshot_id: str) -> SnapshotPlace:
+        return self.places.get(snapshot_id, SnapshotPlace(None, newest=True))
 
     def put(self, snapshot_id: str, make: Callable[[], LiveModels] | None = None) -> None:
         self.makers[snapshot_id] = make or (lambda: make_models(snapshot_id))
