@@ -9,16 +9,19 @@ from dataclasses import dataclass
 
 from app.learners import LearnerConfigs, build_learners
 from app.settings import Settings
+from app.snapshot_desk import LocalSnapshotDesk
 from domain.clock import Clock
 from domain.errors import LogUnavailableError
 from domain.event_log import EventLog
 from domain.features import FeatureSchema, schema_from_mapping
 from monitoring.metrics import Metrics
+from monitoring.signal_store import FILE_NAME
 from serving.impression_log import ImpressionLog
 from serving.live_models import LiveModels, LiveModelSlot
 from serving.publish import Publisher
 from serving.recommend import Recommender
 from serving.server import ServerHandle, Services, create_server
+from serving.signal_feed import SignalFeed
 from serving.tail import LogTail
 from serving.watcher import SnapshotWatcher, WatcherParts
 from snapshot.local_store import LocalSnapshotStore, Snapshot
@@ -106,15 +109,21 @@ def running_server(
             stack.callback(log.close)
         _reject_wrong_log(logs[0])
         slot = LiveModelSlot()
-        impressions = ImpressionLog(logs[0], settings.impression_log)
         tail = LogTail(logs[1], slot, clock, settings.tail, metrics.serving)
+        impressions = ImpressionLog(logs[0], settings.impression_log, tail.landing.land)
         store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)
         source = StoredModels(store, settings)
         parts = WatcherParts(source=source, schema=schema, slot=slot, tail=tail, log=logs[2])
         watcher = SnapshotWatcher(parts, clock, settings.watcher, metrics.serving)
         recommender = Recommender(slot, clock, settings.recommender, impressions, metrics.serving)
         publisher = Publisher(impressions, schema, clock, settings.publisher, metrics.serving)
-        services = Services(slot=slot, recommender=recommender, publisher=publisher)
+        services = Services(
+            slot=slot,
+            recommender=recommender,
+            publisher=publisher,
+            snapshots=LocalSnapshotDesk(store),
+            signals=SignalFeed(settings.data.path / FILE_NAME),
+        )
         handle = create_server(services, settings.server, clock, metrics.serving)
 
         impressions.start()

@@ -24,6 +24,7 @@ HeadraceError
     |-- OverloadedError        the request was refused early because too many are waiting
     |-- DeadlineExceededError  the caller's deadline passed before an answer was ready
     |-- CallCancelledError     the caller went away before an answer was ready
+    |-- StoppingError          a stream ends because the server stops
     |-- UnauthenticatedError   the caller did not show who it is, or is not known
     `-- PermissionDeniedError  the caller is known and may not do this
 """
@@ -174,6 +175,10 @@ class DeadlineExceededError(ServingError):
 
 class CallCancelledError(ServingError):
     """The caller went away before an answer was ready."""
+
+
+class StoppingError(ServingError):
+    """A stream ends because the server stops; another server, or this one later, goes on."""
 
 
 class UnauthenticatedError(ServingError):

@@ -37,7 +37,20 @@ STREAM_ERRORS = ("log_unavailable", "log_gap", "dead_letter", "snapshot")
 ROLES = ("final", "early_negative", "correction")
 LEARNERS = ("ranking", "retrieval")
 SCOPES: tuple[Scope, ...] = ("progressive", "window")
-METHODS = ("recommend", "retrieve", "rank", "publish")
+METHODS = (
+    "recommend",
+    "retrieve",
+    "rank",
+    "publish",
+    "batchrecommend",
+    "batchretrieve",
+    "batchrank",
+    "publishstream",
+    "watchsignals",
+    "listsnapshots",
+    "promote",
+    "rollback",
+)
 PATHS = ("ranked", "retrieved", "popular", "cold_start")
 QUEUES = ("thread", "turn")
 STAGES = ("retrieve", "rank", "compensate", "log")

@@ -229,6 +229,10 @@ class SignalStore:
             for name, role, ended_ms, labels, counts in rows
         ]
 
+    def version(self) -> int:
+        """Return a number that is another one whenever somebody else has written since."""
+        return int(self._rows("PRAGMA data_version", ())[0][0])
+
     def close(self) -> None:
         """Close the file; may be called twice."""
         self._db.close()

@@ -43,7 +43,6 @@ _OF_SERVICE: Mapping[str, Permission] = {
     "Retrieval": "read",
     "Ranking": "read",
     "Drift": "read",
-    "Drift": "read",
     "Events": "publish",
 }
 """What a service's methods ask for; a service that is not here asks for "admin"."""

@@ -1,36 +1,51 @@
-"""Between the wire and the domain: Protobuf requests in, Protobuf answers out."""
+"""From the wire to the domain: Protobuf requests in; `convert_answers` has the way back."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
+from typing import Protocol
 
 from domain.errors import DecodeError, InvalidRequestError
 from domain.events import Event, Features, FeatureValue
-from domain.recommendations import Path, Recommendation
+from domain.filters import ItemCondition, ItemFilters
 from protos.headrace.v1 import (
+    drift_pb2,
     events_pb2,
+    filters_pb2,
     ranking_pb2,
     recommender_pb2,
     retrieval_pb2,
+    tensors_pb2,
 )
 from serving import validate
+from serving.convert_answers import DRIFT_KIND_VALUES, SEVERITY_VALUES
+from serving.packed_texts import unpack_texts
+from serving.signal_feed import SignalQuery
 from stream.codec import event_from_message, feature_from_message
 
-_PATHS: dict[Path, recommender_pb2.AnswerPath] = {
-    "ranked": recommender_pb2.ANSWER_PATH_RANKED,
-    "retrieved": recommender_pb2.ANSWER_PATH_RETRIEVED,
-    "popular": recommender_pb2.ANSWER_PATH_POPULAR,
-    "cold_start": recommender_pb2.ANSWER_PATH_COLD_START,
-}
+MAX_BATCH = 100
+"""Most requests in one batch; each holds its place in the server's queue as if it came alone."""
+
+_MAX_LISTED = 10_000
+"""Most ids in an allow or deny list."""
+
+_MAX_CONDITIONS = 32
+"""Most conditions of one request."""
 
 _FLOAT32_MAX = 3.4028234663852886e38
 
 
-def events_from_request(
-    request: events_pb2.PublishRequest, now_ms: int, max_events: int
-) -> list[Event]:
+class EventsMessage(Protocol):
+    """A request that carries events."""
+
+    @property
+    def events(self) -> Sequence[events_pb2.Event]:
+        """Return the events, which may be changed in place."""
+
+
+def events_from_request(request: EventsMessage, now_ms: int, max_events: int) -> list[Event]:
     """Return the events of a request, with ids and times filled in where the caller gave none.
 
     Raises:
@@ -71,33 +86,129 @@ def features_from_message(
     return features
 
 
-def recommend_response(answer: Recommendation) -> recommender_pb2.RecommendResponse:
-    """Return the wire form of an answer to Recommend."""
-    return recommender_pb2.RecommendResponse(
-        items=_items(answer), info=_info(answer), impression_id=answer.impression_id
+def recommend_filters(request: recommender_pb2.RecommendRequest) -> ItemFilters:
+    """Return what may be in an answer of Recommend: unseen items, unless the caller says other.
+
+    Raises:
+        InvalidRequestError: naming the field, e.g. "filters.where[0].range".
+    """
+    return _filters(request.filters, exclude_seen=True)
+
+
+def retrieve_filters(request: retrieval_pb2.RetrieveRequest) -> ItemFilters:
+    """Return what may be in an answer of Retrieve.
+
+    Raises:
+        InvalidRequestError: as `recommend_filters`.
+    """
+    return _filters(request.filters, exclude_seen=request.exclude_seen)
+
+
+def ranked_ids(request: ranking_pb2.RankRequest) -> tuple[str, ...]:
+    """Return the ids to be ranked, from whichever of the two fields has them.
+
+    Raises:
+        InvalidRequestError: both have, or the tensor is none of texts.
+    """
+    if not request.HasField("item_id_tensor"):
+        return tuple(request.item_ids)
+    if request.item_ids:
+        raise InvalidRequestError("item_id_tensor", "expected either this or item_ids, got both")
+    tensor = request.item_id_tensor
+    if tensor.dtype != tensors_pb2.DATA_TYPE_TEXT:
+        raise InvalidRequestError(
+            "item_id_tensor.dtype", f"expected DATA_TYPE_TEXT, got {tensor.dtype}"
+        )
+    texts = unpack_texts("item_id_tensor", tensor.data, tensor.offsets)
+    if list(tensor.shape) != [len(texts)]:
+        raise InvalidRequestError(
+            "item_id_tensor.shape", f"expected [{len(texts)}], got {list(tensor.shape)}"
+        )
+    return texts
+
+
+def wants_tensors(form: tensors_pb2.AnswerForm) -> bool:
+    """Return whether an answer is to be written as tensors.
+
+    Raises:
+        InvalidRequestError: there is no such form.
+    """
+    if form not in tensors_pb2.AnswerForm.values():
+        raise InvalidRequestError("answer_form", f"expected an AnswerForm, got {form}")
+    return form == tensors_pb2.ANSWER_FORM_TENSORS
+
+
+def signal_query(request: drift_pb2.WatchSignalsRequest) -> SignalQuery:
+    """Return which drift signals are wanted.
+
+    Raises:
+        InvalidRequestError: naming the field.
+    """
+    kinds = {value: kind for kind, value in DRIFT_KIND_VALUES.items()}
+    severities = {value: severity for severity, value in SEVERITY_VALUES.items()}
+    if request.kind and request.kind not in kinds:
+        raise InvalidRequestError("kind", f"expected a DriftKind, got {request.kind}")
+    if request.min_severity and request.min_severity not in severities:
+        raise InvalidRequestError(
+            "min_severity", f"expected a DriftSeverity, got {request.min_severity}"
+        )
+    return SignalQuery(
+        since_ms=request.since_ms,
+        stream=request.stream or None,
+        kind=kinds.get(request.kind),
+        min_severity=severities.get(request.min_severity, "small"),
+        live_only=request.live_only,
     )
 
 
-def retrieve_response(answer: Recommendation) -> retrieval_pb2.RetrieveResponse:
-    """Return the wire form of an answer to Retrieve."""
-    return retrieval_pb2.RetrieveResponse(items=_items(answer), info=_info(answer))
+def check_batch(requests: Sequence[object]) -> None:
+    """Check that there is something to answer, and not too much.
+
+    Raises:
+        InvalidRequestError: naming "requests".
+    """
+    if not 0 < len(requests) <= MAX_BATCH:
+        raise InvalidRequestError("requests", f"expected 1 to {MAX_BATCH}, got {len(requests)}")
 
 
-def rank_response(answer: Recommendation) -> ranking_pb2.RankResponse:
-    """Return the wire form of an answer to Rank."""
-    return ranking_pb2.RankResponse(items=_items(answer), info=_info(answer))
-
-
-def _items(answer: Recommendation) -> list[recommender_pb2.ScoredItem]:
-    return [
-        recommender_pb2.ScoredItem(item_id=item.item_id, score=item.score) for item in answer.items
-    ]
-
-
-def _info(answer: Recommendation) -> recommender_pb2.AnswerInfo:
-    return recommender_pb2.AnswerInfo(
-        snapshot_id=answer.snapshot_id, path=_PATHS[answer.path], model_age_ms=answer.age_ms
+def _filters(wire: filters_pb2.Filters, *, exclude_seen: bool) -> ItemFilters:
+    if wire.HasField("exclude_seen"):
+        exclude_seen = wire.exclude_seen
+    deny = _listed("filters.deny", wire.deny)
+    allow = _listed("filters.allow", wire.allow.values) if wire.HasField("allow") else None
+    if len(wire.where) > _MAX_CONDITIONS:
+        raise InvalidRequestError(
+            "filters.where", f"expected at most {_MAX_CONDITIONS}, got {len(wire.where)}"
+        )
+    where = tuple(
+        _condition(f"filters.where[{index}]", condition)
+        for index, condition in enumerate(wire.where)
     )
+    return ItemFilters(exclude_seen=exclude_seen, allow=allow, deny=deny, where=where)
+
+
+def _listed(where: str, item_ids: Sequence[str]) -> frozenset[str]:
+    if len(item_ids) > _MAX_LISTED:
+        raise InvalidRequestError(where, f"expected at most {_MAX_LISTED} ids, got {len(item_ids)}")
+    return frozenset(item_ids)
+
+
+def _condition(where: str, wire: filters_pb2.ItemCondition) -> ItemCondition:
+    test = wire.WhichOneof("test")
+    if test is None:
+        raise InvalidRequestError(where, "expected one_of or range, got neither")
+    if test == "one_of":
+        texts = frozenset(wire.one_of.values)
+        return ItemCondition(feature=wire.feature, one_of=texts, negated=wire.negated)
+    try:
+        return ItemCondition(
+            feature=wire.feature,
+            at_least=wire.range.at_least if wire.range.HasField("at_least") else None,
+            at_most=wire.range.at_most if wire.range.HasField("at_most") else None,
+            negated=wire.negated,
+        )
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{where}.range", error.reason) from error
 
 
 def _check_finite(where: str, features: Features) -> None:

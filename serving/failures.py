@@ -23,6 +23,7 @@ from domain.errors import (
     SnapshotDamagedError,
     SnapshotError,
     SnapshotNotFoundError,
+    StoppingError,
     UnauthenticatedError,
 )
 from serving.validate import named_field
@@ -53,6 +54,7 @@ _KINDS: tuple[tuple[type[Exception], _Kind], ...] = (
     (DeadlineExceededError, _Kind(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")),
     (CallCancelledError, _Kind(grpc.StatusCode.CANCELLED, "CANCELLED")),
     (LogUnavailableError, _Kind(grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE", 1.0)),
+    (StoppingError, _Kind(grpc.StatusCode.UNAVAILABLE, "STOPPING", 0.1)),
     (SnapshotNotFoundError, _Kind(grpc.StatusCode.NOT_FOUND, "SNAPSHOT_NOT_FOUND")),
     (SnapshotDamagedError, _Kind(grpc.StatusCode.FAILED_PRECONDITION, "SNAPSHOT_DAMAGED")),
     (SnapshotError, _Kind(grpc.StatusCode.UNAVAILABLE, "SNAPSHOT_STORE_FAILED", 1.0)),

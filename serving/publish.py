@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -26,12 +27,15 @@ class PublisherConfig:
             event from next week would move the watermark and make everything else late.
         log_timeout_ms: longest wait until the events are durable.
         max_concurrency: requests that may wait for the log at once; more are refused.
+        max_unacknowledged: requests of one stream that may wait for the log at once; the next is
+            not read before the oldest of them is acknowledged.
     """
 
     max_events: int = 1_000
     future_tolerance_ms: int = 60_000
     log_timeout_ms: int = 5_000
     max_concurrency: int = 8
+    max_unacknowledged: int = 16
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -66,6 +70,11 @@ class Publisher:
         return self._admission.capacity
 
     @property
+    def max_unacknowledged(self) -> int:
+        """Return how many requests of one stream may wait for the log at once."""
+        return self._config.max_unacknowledged
+
+    @property
     def max_events(self) -> int:
         """Return the most events one request may hold."""
         return self._config.max_events
@@ -83,9 +92,7 @@ class Publisher:
             LogUnavailableError: they are not stored, or not known to be; publishing again with the
                 same event ids is safe.
         """
-        latest_ms = self._clock.now_ms() + self._config.future_tolerance_ms
-        for index, event in enumerate(events):
-            self._check(f"events[{index}]", event, latest_ms)
+        self._check_all(events)
         if not events:
             return
         timeout_s = self._config.log_timeout_ms / 1_000
@@ -97,6 +104,38 @@ class Publisher:
         except OverloadedError:
             self._metrics.refused.inc()
             raise
+
+    def submit(self, events: Sequence[Event]) -> Future[None]:
+        """Hand events to the log without waiting; the future ends when they are durable.
+
+        Raises:
+            InvalidRequestError: as `publish`.
+            OverloadedError: too many events are waiting for the log.
+            LogUnavailableError: the server is stopping.
+        """
+        self._check_all(events)
+        if not events:
+            nothing: Future[None] = Future()
+            nothing.set_result(None)
+            return nothing
+        try:
+            return self._impression_log.submit(events)
+        except OverloadedError:
+            self._metrics.refused.inc()
+            raise
+
+    def wait(self, stored: Future[None], count: int) -> None:
+        """Wait until `count` submitted events are durable.
+
+        Raises:
+            LogUnavailableError: they are not stored, or not known to be.
+        """
+        self._impression_log.wait(stored, count, self._config.log_timeout_ms / 1_000)
+
+    def _check_all(self, events: Sequence[Event]) -> None:
+        latest_ms = self._clock.now_ms() + self._config.future_tolerance_ms
+        for index, event in enumerate(events):
+            self._check(f"events[{index}]", event, latest_ms)
 
     def _check(self, where: str, event: Event, latest_ms: int) -> None:
         if event.time_ms > latest_ms:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import grpc
 
 from protos.headrace.v1 import ranking_pb2, ranking_pb2_grpc
-from serving import convert
+from serving import convert, convert_answers
+from serving.batch import answer_each
+from serving.failures import Failed
 from serving.interceptors import remaining_s
 from serving.recommend import Recommender
 
@@ -20,10 +22,25 @@ class RankingServicer(ranking_pb2_grpc.RankingServicer):
         self, request: ranking_pb2.RankRequest, context: grpc.ServicerContext
     ) -> ranking_pb2.RankResponse:
         """Return the given items, best first."""
+        as_tensors = convert.wants_tensors(request.answer_form)
         answer = self._recommender.rank(
             request.user_id,
-            tuple(request.item_ids),
+            convert.ranked_ids(request),
             convert.features_from_message("context", request.context),
             remaining_s(context),
         )
-        return convert.rank_response(answer)
+        return convert_answers.rank_response(answer, as_tensors=as_tensors)
+
+    def BatchRank(  # noqa: N802 - the name is the service's
+        self, request: ranking_pb2.BatchRankRequest, context: grpc.ServicerContext
+    ) -> ranking_pb2.BatchRankResponse:
+        """Answer several requests, each for itself."""
+        convert.check_batch(request.requests)
+        response = ranking_pb2.BatchRankResponse()
+        for answer in answer_each(request.requests, lambda one: self.Rank(one, context)):
+            outcome = response.outcomes.add()
+            if isinstance(answer, Failed):
+                outcome.failure.CopyFrom(convert_answers.failure_message(answer))
+            else:
+                outcome.response.CopyFrom(answer)
+        return response

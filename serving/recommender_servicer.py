@@ -5,7 +5,9 @@ from __future__ import annotations
 import grpc
 
 from protos.headrace.v1 import recommender_pb2, recommender_pb2_grpc
-from serving import convert
+from serving import convert, convert_answers
+from serving.batch import answer_each
+from serving.failures import Failed
 from serving.interceptors import remaining_s
 from serving.recommend import Recommender
 
@@ -20,10 +22,26 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self, request: recommender_pb2.RecommendRequest, context: grpc.ServicerContext
     ) -> recommender_pb2.RecommendResponse:
         """Return the best items for a user, logged as shown."""
+        as_tensors = convert.wants_tensors(request.answer_form)
         answer = self._recommender.recommend(
             request.user_id,
             request.limit,
             convert.features_from_message("context", request.context),
             remaining_s(context),
+            filters=convert.recommend_filters(request),
         )
-        return convert.recommend_response(answer)
+        return convert_answers.recommend_response(answer, as_tensors=as_tensors)
+
+    def BatchRecommend(  # noqa: N802 - the name is the service's
+        self, request: recommender_pb2.BatchRecommendRequest, context: grpc.ServicerContext
+    ) -> recommender_pb2.BatchRecommendResponse:
+        """Answer several requests, each for itself."""
+        convert.check_batch(request.requests)
+        response = recommender_pb2.BatchRecommendResponse()
+        for answer in answer_each(request.requests, lambda one: self.Recommend(one, context)):
+            outcome = response.outcomes.add()
+            if isinstance(answer, Failed):
+                outcome.failure.CopyFrom(convert_answers.failure_message(answer))
+            else:
+                outcome.response.CopyFrom(answer)
+        return response

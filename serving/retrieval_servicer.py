@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import grpc
 
-from domain.filters import ItemFilters
 from protos.headrace.v1 import retrieval_pb2, retrieval_pb2_grpc
-from serving import convert
+from serving import convert, convert_answers
+from serving.batch import answer_each
+from serving.failures import Failed
 from serving.interceptors import remaining_s
 from serving.recommend import Recommender
 
@@ -21,10 +22,26 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
         self, request: retrieval_pb2.RetrieveRequest, context: grpc.ServicerContext
     ) -> retrieval_pb2.RetrieveResponse:
         """Return candidates for a user."""
+        as_tensors = convert.wants_tensors(request.answer_form)
         answer = self._recommender.retrieve(
             request.user_id,
             request.limit,
-            filters=ItemFilters(exclude_seen=request.exclude_seen),
+            context=convert.features_from_message("context", request.context),
+            filters=convert.retrieve_filters(request),
             deadline_s=remaining_s(context),
         )
-        return convert.retrieve_response(answer)
+        return convert_answers.retrieve_response(answer, as_tensors=as_tensors)
+
+    def BatchRetrieve(  # noqa: N802 - the name is the service's
+        self, request: retrieval_pb2.BatchRetrieveRequest, context: grpc.ServicerContext
+    ) -> retrieval_pb2.BatchRetrieveResponse:
+        """Answer several requests, each for itself."""
+        convert.check_batch(request.requests)
+        response = retrieval_pb2.BatchRetrieveResponse()
+        for answer in answer_each(request.requests, lambda one: self.Retrieve(one, context)):
+            outcome = response.outcomes.add()
+            if isinstance(answer, Failed):
+                outcome.failure.CopyFrom(convert_answers.failure_message(answer))
+            else:
+                outcome.response.CopyFrom(answer)
+        return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -15,6 +16,10 @@ from domain.clock import Clock
 from domain.errors import ConfigError
 from monitoring.metrics import ServingMetrics
 from protos.headrace.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    drift_pb2,
+    drift_pb2_grpc,
     events_pb2,
     events_pb2_grpc,
     ranking_pb2,
@@ -25,6 +30,8 @@ from protos.headrace.v1 import (
     retrieval_pb2_grpc,
 )
 from serving.access import Access, AccessConfig
+from serving.admin_servicer import AdminServicer
+from serving.drift_servicer import DriftServicer
 from serving.events_servicer import EventsServicer
 from serving.gate import Gate
 from serving.interceptors import CallInterceptor, CallParts
@@ -35,14 +42,23 @@ from serving.ranking_servicer import RankingServicer
 from serving.recommend import Recommender
 from serving.recommender_servicer import RecommenderServicer
 from serving.retrieval_servicer import RetrievalServicer
+from serving.signal_feed import SignalFeed
 from serving.slow_senders import SlowSenders
+from serving.snapshot_desk import SnapshotDesk
 from serving.tls import TlsConfig, server_credentials
 
 _logger = logging.getLogger(__name__)
 
 SERVICE_NAMES: tuple[str, ...] = tuple(
     service.full_name
-    for module in (events_pb2, recommender_pb2, retrieval_pb2, ranking_pb2)
+    for module in (
+        events_pb2,
+        recommender_pb2,
+        retrieval_pb2,
+        ranking_pb2,
+        drift_pb2,
+        admin_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 """Full names of our services."""
@@ -52,6 +68,9 @@ _PACKAGE: str = recommender_pb2.DESCRIPTOR.package
 
 _HANDSHAKE_MS = 10_000
 """How long a new connection may take to say hello; whoever connects and is silent is dropped."""
+
+_PONG_MS = 20_000
+"""How long the answer to a ping may take."""
 
 _LEAST_CLIENT_PING_MS = 10_000
 """Clients may ask this often whether the connection lives; more often is taken for an attack."""
@@ -146,11 +165,18 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the server answers with."""
+    """What the server answers with.
+
+    Attributes:
+        draining: set when the server begins to stop; streams end then, which would go on for ever.
+    """
 
     slot: LiveModelSlot
     recommender: Recommender
     publisher: Publisher
+    snapshots: SnapshotDesk
+    signals: SignalFeed
+    draining: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +186,7 @@ class BoundServer:
     server: grpc.Server
     readiness: health.HealthServicer
     threads: ThreadPoolExecutor
+    draining: threading.Event
     senders: SlowSenders
     port: int
 
@@ -191,11 +218,12 @@ class ServerHandle:
         """End in order.
 
         1. Health says NOT_SERVING: load balancers stop sending.
-        2. After `drain_s`, new calls are refused.
+        2. After `drain_s`, new calls are refused, and streams end.
         3. Running calls have `grace_s` to finish; then they are cancelled.
         """
         self._bound.readiness.enter_graceful_shutdown()
         self._clock.sleep(self._config.drain_s)
+        self._bound.draining.set()
         self._bound.server.stop(self._config.grace_s).wait()
         self._bound.senders.stop()
         self._bound.threads.shutdown(wait=True, cancel_futures=True)
@@ -235,13 +263,19 @@ def create_server(
     )
     port = _bind(server, config, clock)
     bound = BoundServer(
-        server=server, readiness=readiness, threads=threads, senders=senders, port=port
+        server=server,
+        readiness=readiness,
+        threads=threads,
+        draining=services.draining,
+        senders=senders,
+        port=port,
     )
     return ServerHandle(bound, config, clock)
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
     """Return the settings of gRPC itself."""
+    pong_ms = min(round(config.keepalive_s * 1_000), _PONG_MS)
     options = [
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
@@ -249,7 +283,8 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", int(config.share_port)),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.keepalive_time_ms", round(config.keepalive_s * 1_000)),
-        ("grpc.keepalive_timeout_ms", min(round(config.keepalive_s * 1_000), 20_000)),
+        ("grpc.keepalive_timeout_ms", pong_ms),
+        ("grpc.http2.ping_timeout_ms", pong_ms),  # else a minute passes, whatever stands above
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", _LEAST_CLIENT_PING_MS),
@@ -262,11 +297,15 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
 def _add_services(server: grpc.Server, services: Services, clock: Clock) -> None:
     """Add our services; generated code has no types."""
     answers = services.recommender
-    events = EventsServicer(services.publisher, clock)
+    events = EventsServicer(services.publisher, clock, services.draining)
     events_pb2_grpc.add_EventsServicer_to_server(events, server)
     recommender_pb2_grpc.add_RecommenderServicer_to_server(RecommenderServicer(answers), server)
     retrieval_pb2_grpc.add_RetrievalServicer_to_server(RetrievalServicer(answers), server)
     ranking_pb2_grpc.add_RankingServicer_to_server(RankingServicer(answers), server)
+    drift = DriftServicer(services.signals, services.draining)
+    drift_pb2_grpc.add_DriftServicer_to_server(drift, server)
+    admin = AdminServicer(services.snapshots, services.slot)
+    admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
 
 
 def _add_health(server: grpc.Server, slot: LiveModelSlot) -> health.HealthServicer:

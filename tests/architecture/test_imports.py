@@ -33,6 +33,7 @@ ALLOWED = {
 PROTO_FILES = (
     "stream/codec.py",
     "serving/convert.py",
+    "serving/convert_answers.py",
     "serving/server.py",
     "serving/*_servicer.py",
 )

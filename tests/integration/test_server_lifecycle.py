@@ -22,6 +22,8 @@ from tests.unit.serving.running_server import RunningServer, items_of, until
 from tests.unit.serving.worlds import CLOCK, SlowRanker, count, make_models, serving_metrics
 
 SERVICES = (
+    "headrace.v1.Admin",
+    "headrace.v1.Drift",
     "headrace.v1.Events",
     "headrace.v1.Ranking",
     "headrace.v1.Recommender",
@@ -64,6 +66,8 @@ def test_reflection_describes_every_service(server):
             for name in (*SERVICES, "grpc.health.v1.Health")
         }
     assert methods == {
+        "headrace.v1.Admin": ["ListSnapshots", "Promote", "Rollback"],
+        "headrace.v1.Drift": ["WatchSignals"],
         "headrace.v1.Events": ["Publish", "PublishStream"],
         "headrace.v1.Ranking": ["Rank", "BatchRank"],
         "headrace.v1.Recommender": ["Recommend", "BatchRecommend"],

@@ -9,9 +9,13 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from app.snapshot_desk import LocalSnapshotDesk
 from domain.event_log import EventLog
 from domain.events import Event, Feedback
+from monitoring.signal_store import FILE_NAME
 from protos.headrace.v1 import (
+    admin_pb2_grpc,
+    drift_pb2_grpc,
     events_pb2,
     events_pb2_grpc,
     ranking_pb2_grpc,
@@ -24,8 +28,10 @@ from serving.live_models import LiveModels, LiveModelSlot
 from serving.publish import Publisher, PublisherConfig
 from serving.recommend import Recommender, RecommenderConfig
 from serving.server import ServerConfig, ServerHandle, Services, create_server
+from serving.signal_feed import SignalFeed
 from serving.tail import LogTail, TailConfig
 from serving.watcher import SnapshotWatcher, WatcherConfig, WatcherParts
+from snapshot.local_store import LocalSnapshotStore
 from stream.codec import decode, event_to_message
 from stream.sqlite_log import SqliteLog
 from tests.unit.serving.worlds import CLOCK, SCHEMA, Shelf, make_models, serving_metrics
@@ -56,7 +62,9 @@ class RunningServer:
             WatcherConfig(poll_ms=10),
             self.metrics,
         )
-        self.impression_log = ImpressionLog(self.log, ImpressionLogConfig())
+        self.impression_log = ImpressionLog(
+            self.log, ImpressionLogConfig(), self.tail.landing.land
+        )
         self.services = Services(
             slot=self.slot,
             recommender=Recommender(
@@ -69,6 +77,8 @@ class RunningServer:
             publisher=Publisher(
                 self.impression_log, SCHEMA, CLOCK, publisher or PublisherConfig(), self.metrics
             ),
+            snapshots=LocalSnapshotDesk(LocalSnapshotStore(folder / "snapshots")),
+            signals=SignalFeed(folder / FILE_NAME),
         )
         config = server or ServerConfig(address="127.0.0.1:0", grace_s=5.0)
         self.handle: ServerHandle = create_server(self.services, config, CLOCK, self.metrics)
@@ -78,6 +88,8 @@ class RunningServer:
         self.recommender = recommender_pb2_grpc.RecommenderStub(self.channel)
         self.retrieval = retrieval_pb2_grpc.RetrievalStub(self.channel)
         self.ranking = ranking_pb2_grpc.RankingStub(self.channel)
+        self.drift = drift_pb2_grpc.DriftStub(self.channel)
+        self.admin = admin_pb2_grpc.AdminStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(self.channel)
 
     def start(self) -> None:

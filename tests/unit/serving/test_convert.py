@@ -8,7 +8,7 @@ from domain.errors import InvalidRequestError
 from domain.events import Feedback, Impression, ItemUpdate, ShownItem, UserUpdate
 from domain.recommendations import Recommendation, ScoredItem
 from protos.headrace.v1 import events_pb2, recommender_pb2
-from serving import convert
+from serving import convert, convert_answers
 from stream.codec import event_to_message
 
 EVENTS = [
@@ -97,13 +97,13 @@ def test_recommend_response_says_all_that_the_answer_says():
         impression_id="e1",
         age_ms=7,
     )
-    response = convert.recommend_response(answer)
+    response = convert_answers.recommend_response(answer)
     assert [(item.item_id, item.score) for item in response.items] == [("i1", 0.5), ("i2", 0.25)]
     assert response.impression_id == "e1"
     for info in (
         response.info,
-        convert.retrieve_response(answer).info,
-        convert.rank_response(answer).info,
+        convert_answers.retrieve_response(answer).info,
+        convert_answers.rank_response(answer).info,
     ):
         assert (info.snapshot_id, info.model_age_ms) == ("s1", 7)
         assert info.path == recommender_pb2.ANSWER_PATH_COLD_START
