@@ -49,6 +49,11 @@ class DataConfig:
         return self.path / "snapshots"
 
     @property
+    def deltas(self) -> Path:
+        """Return the folder of what was learned between snapshots."""
+        return self.path / "deltas"
+
+    @property
     def journal(self) -> Path:
         """Return the folder of the step journal."""
         return self.path / "journal"
