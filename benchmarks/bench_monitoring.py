@@ -36,8 +36,9 @@ from app.trainer_observers import drift_watch
 from app.trainer_wiring import build_loop
 from domain.features import FeatureSchema, Field
 from domain.requests import RankingRequest, UserView
+from monitoring.adwin_bank import AdwinBank, AdwinRule
 from monitoring.drift_detectors import WatchedStream
-from monitoring.drift_kernels import AdwinBank, AdwinRule, PageHinkleyBank, PageHinkleyRule
+from monitoring.drift_kernels import PageHinkleyBank, PageHinkleyRule
 from monitoring.drift_monitor import DriftMonitor
 from monitoring.field_drift import FieldDrift
 from monitoring.field_watch import FieldState, FieldWatch

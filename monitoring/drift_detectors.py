@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from domain.errors import ConfigError
 from domain.state import State
-from monitoring.drift_kernels import AdwinBank, AdwinRule, PageHinkleyBank, PageHinkleyRule
+from monitoring.adwin_bank import AdwinBank, AdwinRule
+from monitoring.drift_kernels import PageHinkleyBank, PageHinkleyRule
 from monitoring.drift_signal import DriftKind, DriftSignal
 
 DetectorName = Literal["adwin", "page_hinkley", "kswin"]

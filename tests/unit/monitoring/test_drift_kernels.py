@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from river import drift
 
 from domain.state import state_hash
-from monitoring.drift_kernels import AdwinBank, AdwinRule, PageHinkleyBank, PageHinkleyRule
+from monitoring.adwin_bank import AdwinBank, AdwinRule
+from monitoring.drift_kernels import PageHinkleyBank, PageHinkleyRule
 
 
 def abrupt(n: int = 6_000) -> NDArray[np.float64]:
@@ -50,6 +51,59 @@ def test_adwin_alarms_where_rivers_does_and_its_window_is_as_wide(name: str, clo
     assert expected
     assert bank.widths[0] == oracle.width
     assert bank.totals[0] == oracle.total
+
+
+def odd(kind: str, n: int = 3_000) -> NDArray[np.float64]:
+    """Streams on which a shortcut would go wrong first."""
+    rng = np.random.default_rng(4)
+    step = (np.arange(n) >= 1_000).astype(np.float64)
+    match kind:
+        case "constant, then another constant":
+            return 1.0 + step
+        case "far from zero":
+            return 1e9 + rng.normal(0.0, 1.0, n) + step
+        case "tiny":
+            return 1e-12 * (rng.normal(0.0, 1.0, n) + step)
+        case "huge, of both signs":
+            return 1e15 * rng.normal(0.0, 1.0, n) + 1e15 * step
+        case "one wild value":
+            return rng.normal(0.0, 1e-3, n) + 1e12 * (np.arange(n) == 700) + step
+        case "small steps, over and over":
+            return rng.normal(0.0, 1.0, n) + 0.4 * (np.arange(n) // 500 % 2)
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize("clock", [1, 5, 32, 100])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "constant, then another constant",
+        "far from zero",
+        "tiny",
+        "huge, of both signs",
+        "one wild value",
+        "small steps, over and over",
+    ],
+)
+def test_adwin_takes_no_shortcut_that_river_would_not_agree_with(kind: str, clock: int) -> None:
+    oracle = drift.ADWIN(clock=clock)  # type: ignore[no-untyped-call]
+    bank, values = AdwinBank(1, AdwinRule(clock=clock)), odd(kind)
+    assert bank.run(0, values).tolist() == rivers(oracle, values)
+    assert bank.widths[0] == oracle.width
+    assert bank.totals[0] == oracle.total
+
+
+@pytest.mark.parametrize("sizes", [[1], [7, 50, 3], [33, 64, 1_000]])
+def test_adwin_does_not_care_in_what_pieces_values_come(sizes: list[int]) -> None:
+    values, whole, pieces = recurring(3_000), AdwinBank(1, AdwinRule()), AdwinBank(1, AdwinRule())
+    expected = whole.run(0, values).tolist()
+    found, begin, number = [], 0, 0
+    while begin < len(values):
+        end = begin + sizes[number % len(sizes)]
+        found += (pieces.run(0, values[begin:end]) + begin).tolist()
+        begin, number = end, number + 1
+    assert found == expected != []
+    assert state_hash(pieces.save()) == state_hash(whole.save())
 
 
 @pytest.mark.parametrize("threshold", [5.0, 50.0])
