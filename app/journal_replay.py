@@ -14,6 +14,7 @@ from itertools import zip_longest
 
 from app.journal_settings import settings_of
 from app.learners import LearnerConfigs, build_learners
+from app.reactions_wiring import build_reactions
 from app.trainer_observers import build_observers
 from app.trainer_wiring import build_loop
 from domain.clock import SystemClock
@@ -235,8 +236,10 @@ def _fresh_loop(name: str, segment: Segment) -> TrainLoop:
         )
     learners = build_learners(schema, LearnerConfigs.of(settings))
     metrics = Metrics()
-    observers, _ = build_observers(settings, schema, learners, SystemClock(), metrics)
-    return build_loop(settings, schema, learners, metrics, observers)
+    reactions = build_reactions(settings, learners, metrics)
+    hearers = () if reactions is None else (reactions,)
+    observers, _ = build_observers(settings, schema, learners, SystemClock(), metrics, hearers)
+    return build_loop(settings, schema, learners, metrics, observers, reactions)
 
 
 def _live_hashes(store: LocalSnapshotStore, manifest: Manifest) -> dict[str, str]:

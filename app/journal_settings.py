@@ -27,9 +27,10 @@ DECISIVE = (
     "prequential_quality",
     "prequential_ranks",
     "drift",
+    "reactions",
     "evaluation",
 )
-"""Sections that a component of a snapshot depends on, beside the schema; the last four belong to
+"""Sections that a component of a snapshot depends on, beside the schema; the last five belong to
 observers."""
 
 

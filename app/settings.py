@@ -44,6 +44,7 @@ from stream.feature_store import FeatureStoreConfig
 from stream.joiner import JoinerConfig
 from stream.journal import JournalConfig
 from stream.kafka_settings import KafkaConfig
+from stream.reaction_config import ReactionsConfig
 from stream.train_loop import TrainLoopConfig
 from stream.trainer_config import TrainerConfig
 from stream.watermark import WatermarkConfig
@@ -88,6 +89,7 @@ class Settings(BaseModel):
     prequential_quality: PrequentialQualityConfig = PrequentialQualityConfig()
     prequential_ranks: PrequentialRanksConfig = PrequentialRanksConfig()
     drift: DriftMonitorConfig = DriftMonitorConfig()
+    reactions: ReactionsConfig = ReactionsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
 

@@ -7,6 +7,7 @@ from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, build_learners
 from app.process_setup import metric_history, metrics_page, set_up_process
 from app.processes import stop_with_parent
+from app.reactions_wiring import build_reactions
 from app.settings import Settings
 from app.trainer_observers import build_observers
 from app.trainer_wiring import TrainerPlace, build_loop, build_trainer
@@ -30,8 +31,10 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
     learners = build_learners(schema, LearnerConfigs.of(settings))
     with drift_sinks(settings, metrics) as sinks, stop_on_signals() as stop:
         stop_with_parent(stop)
-        observers, comparison = build_observers(settings, schema, learners, clock, metrics, sinks)
-        loop = build_loop(settings, schema, learners, metrics, observers)
+        reactions = build_reactions(settings, learners, metrics, sinks.reactions)
+        hearers = sinks.signals if reactions is None else (*sinks.signals, reactions)
+        observers, comparison = build_observers(settings, schema, learners, clock, metrics, hearers)
+        loop = build_loop(settings, schema, learners, metrics, observers, reactions)
         settings.data.path.mkdir(parents=True, exist_ok=True)
         log = open_log(settings.data.log_url, kafka=settings.kafka)
         store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)

@@ -25,6 +25,7 @@ from stream.joiner import Joiner
 from stream.journal import JournalFacts, StepJournal
 from stream.journal_files import JournalFolder
 from stream.observer import LoopObserver
+from stream.reactions import Reactions
 from stream.train_loop import LoopParts, TrainLoop
 from stream.trainer import Trainer, TrainerParts
 from stream.watermark import Watermark
@@ -38,6 +39,7 @@ def build_loop(
     learners: Learners,
     metrics: Metrics,
     observers: Sequence[LoopObserver] = (),
+    reactions: Reactions | None = None,
 ) -> TrainLoop:
     """Build a loop that has seen nothing yet."""
     parts = LoopParts(
@@ -52,6 +54,7 @@ def build_loop(
         memory=learners.memory,
         retrieval=learners.retrieval,
         observers=observers,
+        reactions=reactions,
     )
     return TrainLoop(parts, settings.train_loop, metrics)
 

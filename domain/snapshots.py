@@ -21,11 +21,22 @@ class SnapshotPublisher(Protocol):
         event_time_ms: int,
         schema_hash: str,
         extra: Mapping[str, Any] | None = None,
+        promote: bool = True,
     ) -> str:
         """Publish by one rename and return the snapshot's id.
 
+        Args:
+            promote: whether it is served from now on.
+
         Raises:
             SnapshotError: nothing was published; the current snapshot is as it was.
+        """
+
+    def roll_back_before(self, event_time_ms: int) -> str | None:
+        """Serve the newest sound snapshot that had seen nothing from this time on.
+
+        Returns:
+            Its id; None when there is none, and what is served stays as it is.
         """
 
     def size_bytes(self, snapshot_id: str) -> int:

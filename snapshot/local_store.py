@@ -99,13 +99,14 @@ class LocalSnapshotStore:
         event_time_ms: int,
         schema_hash: str,
         extra: Mapping[str, Any] | None = None,
+        promote: bool = True,
     ) -> str:
         """Make a snapshot of the states, make it current and return its id.
 
         1. Write every file into a folder of its own, aside.
         2. Wait until files and folder are on the disk.
         3. Rename the folder to the snapshot's id.
-        4. Point CURRENT at it: written aside, renamed.
+        4. Point CURRENT at it: written aside, renamed. Left out when it is not to be promoted.
         5. Prune: take the oldest out of sight, then delete them.
 
         A crash in 1 or 2 leaves a folder that nobody looks at and the next writer deletes. After 3
@@ -133,7 +134,9 @@ class LocalSnapshotStore:
                 manifest = self._write_aside(states, manifest)
                 self._make_durable(manifest)
                 self._reveal(manifest)
-                self._point_at(manifest)
+                if promote:
+                    self._point_at(manifest)
+                self._parent_id = manifest.snapshot_id
         except SnapshotError:
             with contextlib.suppress(OSError):  # a full disk is to be freed, not filled further
                 disk.remove_folder(self._folder.aside)
@@ -279,6 +282,19 @@ class LocalSnapshotStore:
         self.promote(older[-1])
         return older[-1]
 
+    def roll_back_before(self, event_time_ms: int) -> str | None:
+        """Make the newest sound snapshot current that had seen nothing from this time on.
+
+        Returns:
+            Its id; None when there is none, and what is current stays so.
+        """
+        earlier = [one for one in self.list() if one.event_time_ms < event_time_ms]
+        for manifest in reversed(earlier):
+            with contextlib.suppress(SnapshotDamagedError, SnapshotNotFoundError):
+                self.promote(manifest.snapshot_id)
+                return manifest.snapshot_id
+        return None
+
     def _write_aside(self, states: Mapping[str, State], draft: Manifest) -> Manifest:
         """Phase 1 of `publish`; the manifest is read back, so that what it holds is well formed."""
         if not is_step(draft.step):
@@ -316,7 +332,6 @@ class LocalSnapshotStore:
         """Phase 4 of `publish`."""
         with self._folder.pointer_lock():
             self._folder.point_at(manifest.snapshot_id)
-        self._parent_id = manifest.snapshot_id
 
     def _prune(self, manifest: Manifest) -> None:
         """Phase 5 of `publish`.

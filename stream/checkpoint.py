@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from domain.clock import Clock
-from domain.errors import ConfigError, LogUnavailableError
+from domain.errors import ConfigError, LogUnavailableError, SnapshotError
 from domain.event_log import EventLog, Positions
 from domain.features import schema_to_mapping
 from domain.snapshots import SnapshotPublisher
@@ -75,6 +75,32 @@ class Checkpointer:
         """Return the processing time since the last snapshot was published."""
         return self._clock.stopwatch_s() - self._published_s
 
+    @property
+    def holding(self) -> bool:
+        """Return whether new snapshots are not to be served for now."""
+        reactions = self._loop.parts.reactions
+        return reactions is not None and reactions.holding
+
+    def roll_back_if_asked(self) -> None:
+        """Serve an earlier snapshot when a reaction to drift has asked for it.
+
+        Where there is none that early, or the disk refuses, that is said and all stays as it is:
+        learning goes on either way.
+        """
+        reactions = self._loop.parts.reactions
+        before_ms = None if reactions is None else reactions.take_roll_back_ms()
+        if before_ms is None:
+            return
+        try:
+            snapshot_id = self._targets.store.roll_back_before(before_ms)
+        except SnapshotError as error:
+            logger.error("not rolled back", extra={"error": str(error)})
+            return
+        if snapshot_id is None:
+            logger.error("not rolled back: no snapshot is that old", extra={"time_ms": before_ms})
+        else:
+            logger.warning("rolled back", extra={"snapshot": snapshot_id})
+
     def due(self) -> bool:
         """Return whether it is time for the next checkpoint.
 
@@ -113,6 +139,7 @@ class Checkpointer:
             event_time_ms=parts.watermark.newest_ms,
             schema_hash=parts.schema.hash,
             extra={**self._targets.extra, **_facts(self._loop), **_named(segment)},
+            promote=not self.holding,
         )
         self._failed = False
         if journal is not None:

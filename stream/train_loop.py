@@ -32,6 +32,7 @@ from stream.joiner import Joiner, ScoreDemand
 from stream.observer import Arrivals, Demand, LoopObserver
 from stream.pending import PendingRequest, PendingRequests
 from stream.positives import PositiveQueue
+from stream.reactions import Reactions
 from stream.settlement import Settlement
 from stream.watermark import Watermark
 
@@ -64,7 +65,12 @@ class TrainLoopConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopParts:
-    """Everything the loop leads an event through, in the order an event meets it."""
+    """Everything the loop leads an event through, in the order an event meets it.
+
+    Attributes:
+        observers: who watches; they never change what is learned.
+        reactions: what is done about drift that an observer has found; None does nothing.
+    """
 
     schema: FeatureSchema
     deduplicator: Deduplicator
@@ -77,6 +83,7 @@ class LoopParts:
     memory: MemoryLearner
     retrieval: RetrievalLearner
     observers: Sequence[LoopObserver] = field(default=())
+    reactions: Reactions | None = None
 
 
 @dataclass(slots=True)
@@ -157,6 +164,8 @@ class TrainLoop:
         4. Forget requests that no label can reach any more.
         """
         parts = self._parts
+        if parts.reactions is not None:
+            parts.reactions.advance(parts.watermark.newest_ms)
         groups = parts.batcher.take()
         actions = self._positives.take()
         self._pending.score(parts.ranking, parts.memory)
@@ -263,6 +272,7 @@ class TrainLoop:
             "feature_store": parts.feature_store.save(),
             "batcher": parts.batcher.save(),
             "observers": {name: one.save() for name, one in self._observers()},
+            "reactions": None if parts.reactions is None else parts.reactions.save(),
         }
 
     def load(self, state: State) -> None:
@@ -287,6 +297,9 @@ class TrainLoop:
             getattr(parts, name).load(state[name])
         for name, observer in self._observers():
             observer.load(state["observers"][name])
+        # Without a state nothing is in force: reactions were off then.
+        if parts.reactions is not None and state.get("reactions") is not None:
+            parts.reactions.load(state["reactions"])
 
     def _observers(self) -> list[tuple[str, LoopObserver]]:
         observers = self._parts.observers

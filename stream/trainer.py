@@ -115,6 +115,7 @@ class Trainer:
                 if records is None:
                     continue
                 self._learn(records, stop, give_up=stop.is_set)
+                self._parts.checkpointer.roll_back_if_asked()
                 self._report()
                 if self._parts.checkpointer.due():
                     self._checkpoint()

@@ -56,3 +56,31 @@ def list_(
         typer.echo(as_json(signals))
     else:
         print_signals(signals, Console())
+
+
+@app.command("reactions")
+def reactions(
+    limit: Annotated[
+        int, typer.Option("--limit", help="The newest so many.", min=1, metavar="N")
+    ] = 50,
+    json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """List what the trainer did about drift by itself, the newest first, and why.
+
+    It does nothing unless [reactions] in the settings says so.
+
+    Examples:
+    - `headrace drift reactions --data-dir headrace-data`
+    - `headrace drift reactions --data-dir headrace-data --json`
+    """
+    from rich.console import Console
+
+    from app.reaction_care import find_reactions, print_reactions, reactions_as_json
+
+    done = find_reactions(settings_from(config, None, data_dir=data_dir), limit)
+    if json:
+        typer.echo(reactions_as_json(done))
+    else:
+        print_reactions(done, Console())

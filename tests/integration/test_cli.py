@@ -43,6 +43,7 @@ FLAGS = {
     "drift list": {
         "--since", "--stream", "--kind", "--live", "--limit", "--json", "--config", "--data-dir",
     },
+    "drift reactions": {"--limit", "--json", "--config", "--data-dir"},
     "datasets list": set(),
     "datasets prepare": {*DATASET, "--out"} - {"--dataset"},
     "topics create": {"--config", "--log", "--partitions", "--replication", "--set"},

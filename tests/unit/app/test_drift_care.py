@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from monitoring.drift_signal import DriftSignal
+from monitoring.reaction_store import ReactionStore
+from monitoring.reactions import Reaction
 from monitoring.signal_store import FILE_NAME, SignalStore
 from tests.command_line import Headrace, quiet_surroundings
 
@@ -106,3 +108,21 @@ def test_folder_without_records_is_named(headrace: Headrace, tmp_path: Path) -> 
     ended = headrace("drift", "list", "--data-dir", str(tmp_path))
     assert ended.code == 2
     assert "drift.sqlite: no drift records there; a trainer writes them" in ended.err
+
+
+def test_what_was_done_is_told_as_a_table_and_as_json(headrace: Headrace, tmp_path: Path) -> None:
+    store = ReactionStore(tmp_path / FILE_NAME)
+    store.write_reactions(
+        [Reaction(name="reset_memory", time_ms=NOON, stream="loss/online/click", cause="it rose")]
+    )
+    store.close()
+    told = headrace("drift", "reactions", "--data-dir", str(tmp_path))
+    assert "2026-01-01 12:00:00" in told.out
+    assert "the error memory was emptied, because it rose" in " ".join(told.out.split())
+    (row,) = json.loads(headrace("drift", "reactions", "--json", "--data-dir", str(tmp_path)).out)
+    assert (row["name"], row["time_ms"], row["until_ms"]) == ("reset_memory", NOON, None)
+
+
+def test_nothing_done_is_said(headrace: Headrace, tmp_path: Path) -> None:
+    SignalStore(tmp_path / FILE_NAME).close()
+    assert "Nothing was done" in headrace("drift", "reactions", "--data-dir", str(tmp_path)).out
