@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from domain.clock import Clock, SystemClock
 from domain.errors import DeadlineExceededError, OverloadedError
+from serving import cancellation
 
 _ANSWER_S = 0.1
 """Time for an answer to be made and to travel."""
@@ -20,6 +21,10 @@ _NEWEST_WEIGHT = 0.1
 
 _LEAST_RETRY_S = 0.01
 """Sooner than this nobody needs to be asked to come again."""
+
+
+_LOOK_S = 0.05
+"""How often who waits for a turn looks whether its caller is still there."""
 
 
 def answerable_s(deadline_s: float) -> float:
@@ -43,13 +48,15 @@ class Deadline:
         return max(self._end_s - self._clock.stopwatch_s(), 0.0)
 
     def check(self, stage: str) -> None:
-        """Go on only while there is time.
+        """Go on only while there is time, and somebody who waits.
 
         Raises:
             DeadlineExceededError: naming the stage that there was no time for.
+            CallCancelledError: naming the stage that nobody waits for any more.
         """
         if self.remaining_s() <= 0.0:
             raise DeadlineExceededError(f"the deadline passed before {stage}")
+        cancellation.check(stage)
 
 
 class Admission:
@@ -96,9 +103,12 @@ class Admission:
 
         Raises:
             DeadlineExceededError: no turn came in time.
+            CallCancelledError: the caller went away first, and so gives up its place.
         """
-        if not self._turns.acquire(timeout=deadline.remaining_s()):
-            raise DeadlineExceededError("the deadline passed while waiting for a turn")
+        while not self._turns.acquire(timeout=min(deadline.remaining_s(), _LOOK_S)):
+            if deadline.remaining_s() <= 0.0:
+                raise DeadlineExceededError("the deadline passed while waiting for a turn")
+            cancellation.check("its turn came")
         try:
             yield
         finally:

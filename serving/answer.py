@@ -7,9 +7,9 @@ says which path made it, and the log says why with the request's id.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,14 @@ from domain.filters import ItemFilters
 from domain.recommendations import Path
 from domain.requests import Candidates, RankingScores, RetrievalRequest
 from monitoring.metrics import ServingMetrics
-from serving import request_id, stages
+from serving import cancellation, request_id, stages
 from serving.admission import Deadline
+from serving.availability import AvailabilityConfig
+from serving.diversity import DiversityConfig
+from serving.exploration import ExplorationConfig
 from serving.live_models import LiveModels
 from serving.rank_time import RankTimeEstimate
+from serving.shown_list import ListMaker, ShownList
 
 _logger = logging.getLogger(__name__)
 
@@ -46,42 +50,58 @@ class Query:
     filters: ItemFilters
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRules:
+    """What holds for every answer beside the caller's own wishes."""
+
+    num_candidates: int
+    availability: AvailabilityConfig
+    diversity: DiversityConfig
+    exploration: ExplorationConfig
+
+
 class AnswerMaker:
     """Leads a query through retrieval, ranking and compensation, with a way round each of them."""
 
     def __init__(
-        self, clock: Clock, num_candidates: int, rank_budget_s: float, metrics: ServingMetrics
+        self, clock: Clock, rules: AnswerRules, rank_budget_s: float, metrics: ServingMetrics
     ) -> None:
         self._clock = clock
-        self._num_candidates = num_candidates
+        self._rules = rules
+        self._lists = ListMaker(rules.diversity, rules.exploration, metrics)
         self._rank_time = RankTimeEstimate(rank_budget_s)
         self._metrics = metrics
 
-    def recommend(self, models: LiveModels, query: Query) -> tuple[Candidates, Path]:
-        """Return at most `query.limit` items, best first, and the path that found them.
+    def recommend(self, models: LiveModels, query: Query) -> tuple[ShownList, Path]:
+        """Return the list to show, at most `query.limit` items, and the path that found them.
 
         Known user: retrieval, then ranking ("ranked"); ranker failed or late: retrieval's order
         ("retrieved"); retrieval failed or found nothing: "popular". Unknown user: popular items
-        ordered by the ranker ("cold_start"), or not even that ("popular").
+        ordered by the ranker ("cold_start"), or not even that ("popular"). Only what was ranked is
+        mixed with items to explore: a server in need should not take chances.
         """
         asker = stages.read_asker(models, query.user_id, query.time_ms)
-        request = _request(query, asker, max(self._num_candidates, query.limit))
-        if not asker.known:
-            found = stages.popular_items(models, request)
-            in_order = self._ranked(models, query, found)
-            return (
-                (_head(found, query), "popular") if in_order is None else (in_order, "cold_start")
-            )
-        candidates = self._retrieved(models, query, request)
-        if candidates is None:
-            return stages.popular_items(models, replace(request, limit=query.limit)), "popular"
-        in_order = self._ranked(models, query, candidates)
-        return (in_order, "ranked") if in_order else (_head(candidates, query), "retrieved")
+        wanted = max(self._rules.num_candidates, query.limit)
+        request = self._request(query, asker, wanted)
+        if asker.known:
+            found = self._retrieved(models, query, request)
+            path: Path = "ranked"
+        else:
+            found, path = stages.popular_items(models, request), "cold_start"
+        if found is None:
+            popular = stages.popular_items(models, request)
+            return self._lists.plain(models, popular, query.limit), "popular"
+        choices = self._lists.choices(models, request, query.limit)
+        in_order = self._ranked(models, query, _joined(found, choices))
+        if in_order is None:
+            plain = self._lists.plain(models, found, query.limit)
+            return plain, "retrieved" if asker.known else "popular"
+        return self._lists.mixed(models, in_order, query.limit, choices), path
 
     def retrieve(self, models: LiveModels, query: Query) -> tuple[Candidates, Path]:
         """Return candidates for a user, popular items when retrieval fails or finds none."""
         asker = stages.read_asker(models, query.user_id, query.time_ms)
-        request = _request(query, asker, query.limit)
+        request = self._request(query, asker, query.limit)
         found = self._retrieved(models, query, request)
         if found is None:
             return stages.popular_items(models, request), "popular"
@@ -113,9 +133,10 @@ class AnswerMaker:
             return found
 
     def _ranked(self, models: LiveModels, query: Query, found: Candidates) -> Candidates | None:
-        """Return the best of `found` in the ranker's order; None when it failed or is too late."""
+        """Return `found` in the ranker's order; None when it failed or is too late."""
         if not found.item_ids:
             return None
+        cancellation.check("ranking")
         needed_s, left_s = self._rank_time.expected_s(), query.deadline.remaining_s()
         if left_s < needed_s:
             self._rank_time.skipped()
@@ -135,7 +156,7 @@ class AnswerMaker:
             _logger.exception("ranking failed", extra={"request": request_id.current()})
             return None
         self._rank_time.observe(self._clock.stopwatch_s() - started_s)
-        return stages.best_first(found.item_ids, scores_N, query.limit)
+        return stages.best_first(found.item_ids, scores_N, len(found.item_ids))
 
     def _scored(
         self, models: LiveModels, query: Query, item_ids: tuple[str, ...]
@@ -156,6 +177,19 @@ class AnswerMaker:
             _logger.exception("memory failed", extra={"request": request_id.current()})
             return scores.probabilities
 
+    def _request(self, query: Query, asker: stages.Asker, limit: int) -> RetrievalRequest:
+        """Return the search for candidates that a query asks for."""
+        filters = query.filters
+        return RetrievalRequest(
+            user=asker.view,
+            time_ms=query.time_ms,
+            limit=limit,
+            exclude=filters.deny | asker.seen if filters.exclude_seen else filters.deny,
+            allow=filters.allow,
+            where=filters.where + self._rules.availability.conditions(query.time_ms),
+            context=query.context,
+        )
+
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         started_s = self._clock.stopwatch_s()
@@ -166,18 +200,14 @@ class AnswerMaker:
             self._metrics.stage_seconds.labels(stage=stage).observe(seconds)
 
 
-def _request(query: Query, asker: stages.Asker, limit: int) -> RetrievalRequest:
-    """Return the search for candidates that a query asks for."""
-    filters = query.filters
-    return RetrievalRequest(
-        user=asker.view,
-        time_ms=query.time_ms,
-        limit=limit,
-        exclude=filters.deny | asker.seen if filters.exclude_seen else filters.deny,
-        allow=filters.allow,
-        where=filters.where,
-        context=query.context,
-    )
+def _joined(found: Candidates, choices: Mapping[str, int]) -> Candidates:
+    """Return candidates with items to choose among behind them; scores are the ranker's to give."""
+    if not choices:
+        return found
+    known = set(found.item_ids)
+    more = tuple(item_id for item_id in choices if item_id not in known)
+    scores = np.concatenate([found.scores, np.zeros(len(more), np.float32)])
+    return Candidates(item_ids=found.item_ids + more, scores=scores)
 
 
 def _head(found: Candidates, query: Query) -> Candidates:

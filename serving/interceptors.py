@@ -185,7 +185,8 @@ def _begin(context: grpc.ServicerContext) -> str:
 def _code_of(context: grpc.ServicerContext, error: Exception) -> grpc.StatusCode:
     """Return how a failed call is counted; a caller that is gone is told nothing any more."""
     if not context.is_active():
-        return grpc.StatusCode.CANCELLED
+        late = context.time_remaining() == 0.0
+        return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
     return failed(error, "").code
 
 

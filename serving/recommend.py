@@ -7,10 +7,9 @@ list logged. `answer` has the stages in between and the ways round them.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from domain.clock import Clock
 from domain.errors import ConfigError, HeadraceError, OverloadedError
@@ -21,14 +20,31 @@ from domain.requests import Candidates
 from monitoring.metrics import ServingMetrics
 from serving import request_id, validate
 from serving.admission import Admission, Deadline, answerable_s
-from serving.answer import AnswerMaker, Query
+from serving.answer import AnswerMaker, AnswerRules, Query
+from serving.availability import AvailabilityConfig
+from serving.diversity import DiversityConfig
+from serving.exploration import ExplorationConfig
 from serving.impression_log import ImpressionLog
 from serving.live_models import LiveModels, LiveModelSlot
+from serving.shown_list import ShownList
 
 _logger = logging.getLogger(__name__)
 
 _ALL = ItemFilters()
 _UNSEEN = ItemFilters(exclude_seen=True)
+_NUMBERS = (
+    "num_candidates",
+    "default_limit",
+    "max_limit",
+    "default_retrieve_limit",
+    "max_retrieve_limit",
+    "max_rank_items",
+    "rank_budget_ms",
+    "default_deadline_ms",
+    "max_concurrency",
+    "max_waiting",
+    "log_timeout_ms",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +66,9 @@ class RecommenderConfig:
         wait_for_log: whether an answer waits until its impression is durable. When not, a crash
             can lose impressions that were shown.
         log_timeout_ms: longest wait for that; then the answer goes out without an impression id.
+        availability: from when and until when items may be in an answer.
+        diversity: how unlike the items of a list are to be.
+        exploration: how much of a list is given to items shown least.
     """
 
     num_candidates: int = 200
@@ -64,11 +83,14 @@ class RecommenderConfig:
     max_waiting: int = 12
     wait_for_log: bool = True
     log_timeout_ms: int = 500
+    availability: AvailabilityConfig = field(default_factory=AvailabilityConfig)
+    diversity: DiversityConfig = field(default_factory=DiversityConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        for name in _NUMBERS:
             least = 0 if name == "max_waiting" else 1
-            if name != "wait_for_log" and getattr(self, name) < least:
+            if getattr(self, name) < least:
                 raise ConfigError(
                     f"recommender.{name} must be at least {least}, got {getattr(self, name)}"
                 )
@@ -99,9 +121,13 @@ class Recommender:
         self._impression_log = impression_log
         self._metrics = metrics
         self._admission = Admission(config.max_concurrency, config.max_waiting)
-        self._answers = AnswerMaker(
-            clock, config.num_candidates, config.rank_budget_ms / 1_000, metrics
+        rules = AnswerRules(
+            num_candidates=config.num_candidates,
+            availability=config.availability,
+            diversity=config.diversity,
+            exploration=config.exploration,
         )
+        self._answers = AnswerMaker(clock, rules, config.rank_budget_ms / 1_000, metrics)
 
     @property
     def capacity(self) -> int:
@@ -137,10 +163,11 @@ class Recommender:
         with self._admitted(deadline_s) as (models, deadline):
             query = self._query(models, user_id, limit, context, deadline, filters)
             with self._turn(deadline):
-                items, path = self._answers.recommend(models, query)
+                shown, path = self._answers.recommend(models, query)
             deadline.check("an answer was ready")
             self._metrics.answers.labels(path=path).inc()
-            return self._answer(models, items, path, self._log_impression(models, query, items))
+            impression_id = self._log_impression(models, query, shown)
+            return self._answer(models, shown.items, path, impression_id)
 
     def retrieve(
         self,
@@ -218,6 +245,7 @@ class Recommender:
     ) -> Query:
         validate.check_id("user_id", user_id)
         validate.check_features(models.schema, "context", context or {}, "context")
+        validate.check_filters(models.schema, filters)
         return Query(
             user_id=user_id,
             time_ms=self._clock.now_ms(),
@@ -242,18 +270,19 @@ class Recommender:
             age_ms=max(self._clock.now_ms() - models.event_time_ms, 0),
         )
 
-    def _log_impression(self, models: LiveModels, query: Query, items: Candidates) -> str:
+    def _log_impression(self, models: LiveModels, query: Query, shown: ShownList) -> str:
         """Log a shown list; return its event id, "" when it could not be logged in time."""
-        if not items.item_ids:
+        item_ids, scores = shown.items.item_ids, shown.items.scores.tolist()
+        if not item_ids:
             return ""
-        shown = zip(items.item_ids, items.scores.tolist(), strict=True)
+        places = enumerate(zip(item_ids, scores, shown.probabilities, strict=True))
         impression = Impression(
-            event_id=uuid.uuid4().hex,
+            event_id=request_id.impression_id(),
             time_ms=query.time_ms,
             user_id=query.user_id,
             items=tuple(
-                ShownItem(item_id=item_id, position=position, score=score)
-                for position, (item_id, score) in enumerate(shown)
+                ShownItem(item_id=item_id, position=position, score=score, probability=chance)
+                for position, (item_id, score, chance) in places
             ),
             context=query.context,
             snapshot_id=models.snapshot_id,

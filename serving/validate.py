@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from domain.errors import HeadraceError, InvalidRequestError, SchemaError
 from domain.events import Features, FeatureValue
 from domain.features import Entity, FeatureSchema
+from domain.filters import ItemFilters
 
 MAX_ID_LENGTH = 512
 """Longest id accepted; histories and tables keep ids, so their length is part of their bound."""
+
+_ASKABLE = {"one_of": ("categorical", "multi"), "range": ("numeric",)}
+"""Which kinds of feature can be asked for one of several texts, and which for a range."""
 
 MAX_TEXT_LENGTH = 512
 """Longest text of a feature accepted; tables keep them as they keep ids."""
@@ -87,6 +91,34 @@ def _check_size(where: str, value: FeatureValue) -> None:
         raise InvalidRequestError(
             where, f"expected at most {MAX_TEXT_LENGTH} characters, got {longest}"
         )
+
+
+def check_filters(schema: FeatureSchema, filters: ItemFilters) -> None:
+    """Check that ids are ids, and that conditions ask of item features what these can be asked.
+
+    Raises:
+        InvalidRequestError: naming the field, e.g. "filters.where[0].feature".
+    """
+    for name, item_ids in (("allow", filters.allow or ()), ("deny", filters.deny)):
+        for item_id in item_ids:
+            check_id(f"filters.{name}", item_id)
+    kinds = {field.name: field.kind for field in schema.of("item")}
+    for index, condition in enumerate(filters.where):
+        where = f"filters.where[{index}]"
+        kind = kinds.get(condition.feature)
+        if kind is None:
+            known = ", ".join(sorted(kinds)) or "none"
+            raise InvalidRequestError(
+                f"{where}.feature",
+                f"expected a feature of items ({known}), got {condition.feature!r}",
+            )
+        asked = "one_of" if condition.one_of is not None else "range"
+        if kind not in _ASKABLE[asked]:
+            raise InvalidRequestError(
+                f"{where}.{asked}",
+                f"expected a {' or '.join(_ASKABLE[asked])} feature, "
+                f"{condition.feature!r} is {kind}",
+            )
 
 
 def named_field(error: HeadraceError | str, prefix: str = "") -> InvalidRequestError:

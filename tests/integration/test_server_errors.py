@@ -42,11 +42,14 @@ def error_of(call, *args, **kwargs) -> grpc.RpcError:
 
 
 def field_of(error) -> str:
-    (detail,) = rpc_status.from_call(error).details
-    bad_request = error_details_pb2.BadRequest()
-    assert detail.Unpack(bad_request)
-    (violation,) = bad_request.field_violations
+    (violation,) = detail_of(error, error_details_pb2.BadRequest).field_violations
     return violation.field
+
+
+def detail_of(error, kind):
+    found = kind()
+    assert any(detail.Unpack(found) for detail in rpc_status.from_call(error).details)
+    return found
 
 
 def request_id_of(call) -> str:
