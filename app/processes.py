@@ -27,6 +27,7 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     log_file: Path
+    arguments: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -72,6 +73,13 @@ def wait_for_stop(running: Sequence[Child], stop: StopSignal, clock: Clock) -> N
         clock.sleep(0.2)
 
 
+def start_again(running: list[Child], ended: Child) -> None:
+    """Put a new process with the same arguments in the place of one that ended."""
+    if ended.process.stdin is not None:
+        ended.process.stdin.close()
+    running[running.index(ended)] = _start(ended.name, ended.arguments, ended.log_file)
+
+
 def last_line(path: Path) -> str:
     """Return the last line of a log file that is not empty."""
     lines = path.read_text(errors="replace").split("\n") if path.exists() else []
@@ -102,7 +110,7 @@ def _start(name: str, arguments: Sequence[str], log_file: Path) -> Child:
             env={**os.environ, STOP_WITH_PARENT: "1"},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which ends them in order
         )
-    return Child(name, process, log_file)
+    return Child(name, process, log_file, tuple(arguments))
 
 
 def _end(running: Sequence[Child]) -> None:

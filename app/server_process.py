@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from app.errors import stop_on_signals
@@ -12,7 +13,6 @@ from app.settings import Settings
 from domain.clock import SystemClock
 from domain.errors import NotReadyError
 from monitoring.metrics import Metrics
-
 
 # A thread that answers asks for the interpreter several times in a call, and waits this long each
 # time while another thread (a snapshot being loaded) computes in Python. At Python's 5 ms the 99th
@@ -32,9 +32,19 @@ def run_server(settings: Settings) -> None:
         with (
             running_server(settings, schema, clock, metrics) as server,
             metrics_page(settings.metrics, "server", metrics, lambda: _why_not_ready(server)),
-            metric_history(settings, f"server {settings.server.address}", metrics, clock),
+            metric_history(settings, _source(settings), metrics, clock),
         ):
             stop.wait()
+
+
+def _source(settings: Settings) -> str:
+    """Return under which name this process keeps its past; workers on one port have one each."""
+    name = f"server {settings.server.address}"
+    return (
+        f"{name} {settings.metrics.server_port or os.getpid()}"
+        if settings.server.share_port
+        else name
+    )
 
 
 def _why_not_ready(server: RunningServer) -> str:

@@ -28,6 +28,9 @@ def serve(
         typer.Option("--grpc", help="Address to listen on (server.address).", metavar="HOST:PORT"),
     ] = None,
     insecure: InsecureOption = False,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Server processes that share the port.", min=1)
+    ] = 1,
 ) -> None:
     """Answer Recommend, Retrieve, Rank and Publish over gRPC until Ctrl-C.
 
@@ -37,11 +40,19 @@ def serve(
 
     Examples:
     - `headrace serve --data-dir headrace-data --grpc 127.0.0.1:50051`
+    - `headrace serve --data-dir headrace-data --workers 4`
     """
     from app.server_process import run_server
+    from app.workers import run_workers
 
     overrides = list(set_ or ())
     if grpc is not None:
         overrides.append(f"server.address={quoted(grpc)}")
     overrides += insecure_override(insecure)
-    run_server(settings_from(config, overrides, data_dir=data_dir, log=log))
+    if log is not None:
+        overrides.append(f"data.log={quoted(log)}")
+    settings = settings_from(config, overrides, data_dir=data_dir)
+    if workers == 1:
+        run_server(settings)
+    else:
+        run_workers(settings, config, overrides, workers)

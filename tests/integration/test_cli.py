@@ -25,7 +25,7 @@ FLAGS = {
     "demo": {"--dataset", "--path", "--limit", "--columns", "--seconds", "--seed", "--keep"},
     "up": {"--config", "--data-dir", "--set", "--grpc", "--on-gap", "--insecure"},
     "train": {*SHARED, "--until-end", "--on-gap"},
-    "serve": {*SHARED, "--grpc", "--insecure"},
+    "serve": {*SHARED, "--grpc", "--insecure", "--workers"},
     "replay": {
         *DATASET, *SHARED, "--out", "--html", "--from", "--until", "--seed", "--journal",
         "--snapshot",
