@@ -30,6 +30,7 @@ from monitoring.prequential_ranks import PrequentialRanksConfig
 from monitoring.session_ids import SessionIdsConfig
 from ranking.learner import RankingConfig
 from retrieval.learner import RetrievalConfig
+from serving.delta_follower import DeltaFollowerConfig
 from serving.impression_log import ImpressionLogConfig
 from serving.publish import PublisherConfig
 from serving.recommend import RecommenderConfig
@@ -86,6 +87,7 @@ class Settings(BaseModel):
     publisher: PublisherConfig = PublisherConfig()
     tail: TailConfig = TailConfig()
     watcher: WatcherConfig = WatcherConfig()
+    delta_follower: DeltaFollowerConfig = DeltaFollowerConfig()
     prequential_quality: PrequentialQualityConfig = PrequentialQualityConfig()
     prequential_ranks: PrequentialRanksConfig = PrequentialRanksConfig()
     drift: DriftMonitorConfig = DriftMonitorConfig()
