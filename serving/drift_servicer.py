@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import grpc
 
 from protos.headrace.v1 import drift_pb2, drift_pb2_grpc
-from serving import convert_answers
+from serving import cancellation, convert_answers
 from serving.convert import signal_query
 from serving.signal_feed import SignalFeed
 
@@ -30,3 +30,4 @@ class DriftServicer(drift_pb2_grpc.DriftServicer):
             return
         for signal in self._signals.watch(query, over, self._draining):
             yield convert_answers.signal_message(signal)
+        cancellation.check("the next signal")

@@ -131,6 +131,9 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has
         except Exception as error:  # noqa: BLE001 - told to the caller, and logged if ours
             code = _code_of(context, error)
             _end(context, call_id, name, error)
+        except GeneratorExit:  # how gRPC drops a stream whose caller has gone
+            code = grpc.StatusCode.CANCELLED
+            raise
         finally:
             seconds = self._clock.stopwatch_s() - started_s
             self._metrics.request_seconds.labels(method=name).observe(seconds)

@@ -89,13 +89,24 @@ class _Records:
         if self._store is not None:
             self._store.close()
 
+    def _opened(self) -> SignalStore | None:
+        """Return the file once a trainer has made it, which takes it a moment."""
+        if not self._path.exists():
+            return None
+        try:
+            return SignalStore(self._path, read_only=True)
+        except ConfigError as error:
+            if "no such table" in str(error.__cause__):
+                return None
+            raise
+
     def changed(self, query: SignalQuery) -> list[DriftSignal] | None:
         """Return the newest signals that are wanted, oldest first; None: nothing was written."""
         try:
             if self._store is None:
-                if not self._path.exists():
-                    return None
-                self._store = SignalStore(self._path, read_only=True)
+                self._store = self._opened()
+            if self._store is None:
+                return None
             version = self._store.version()
             if version == self._version:
                 return None
