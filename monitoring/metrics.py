@@ -357,6 +357,9 @@ class ServingMetrics:
         self.candidates = make.histogram(
             "serving_candidates", "Candidates retrieved per request.", CANDIDATE_BUCKETS
         )
+        self.explored_items = make.counter(
+            "serving_explored_items_total", "Items shown to be explored, not for their score."
+        )
         self.in_flight = make.gauge("serving_in_flight_requests", "Requests being answered.")
         self.refused = make.counter(
             "serving_refused_total", "Requests refused early because too many were waiting."

@@ -46,6 +46,9 @@ class Retriever(Protocol):
     def popular(self, request: RetrievalRequest) -> Candidates:
         """Return popular and recent items; fewer only when fewer are eligible."""
 
+    def item_vectors(self, item_ids: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of items as they are now, float32 (N, D); NaN for unknown items."""
+
     def observe_item(self, update: ItemUpdate) -> None:
         """Take an item into the catalog, refresh its features, or take it out."""
 

@@ -6,6 +6,7 @@ that a snapshot which cannot answer never becomes live.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,9 @@ from domain.errors import ModelError
 from domain.events import Features
 from domain.requests import Candidates, RankingScores, RetrievalRequest, UserView
 from serving.live_models import LiveModels
+
+_LOOK_BEYOND = 4
+"""So many times as many items are looked at as are wanted: filters may leave some out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +80,29 @@ def fill_up(
         item_ids=found.item_ids + more.item_ids,
         scores=np.concatenate([found.scores, np.full(len(more.item_ids), last, np.float32)]),
     )
+
+
+def item_features(models: LiveModels, item_ids: Sequence[str]) -> list[Features]:
+    """Return the latest features of items."""
+    with models.lock.read():
+        return [models.feature_store.item_features(item_id) for item_id in item_ids]
+
+
+def item_vectors(models: LiveModels, item_ids: Sequence[str]) -> NDArray[np.float32]:
+    """Return where items lie in retrieval's space, float32 (N, D); NaN for unknown ones."""
+    with models.lock.read():
+        return models.retriever.item_vectors(item_ids)
+
+
+def least_shown(models: LiveModels, request: RetrievalRequest, limit: int) -> dict[str, int]:
+    """Return items that pass a request's filters and were shown least, and how often."""
+    with models.lock.read():
+        times = dict(models.feature_store.least_shown(_LOOK_BEYOND * limit))
+    allow = frozenset(times) if request.allow is None else request.allow.intersection(times)
+    found = find_candidates(models, replace(request, allow=allow, limit=len(times)))
+    passing = set(found.item_ids)
+    among = [item_id for item_id in times if item_id in passing]
+    return {item_id: times[item_id] for item_id in among[:limit]}
 
 
 def score_items(

@@ -46,10 +46,10 @@ class CatalogRetriever:
 
     def retrieve(self, request) -> Candidates:
         self.requests.append(request)
-        return self._first(request.limit, request.exclude)
+        return self._first(request)
 
     def popular(self, request) -> Candidates:
-        return self._first(request.limit, request.exclude)
+        return self._first(request)
 
     def observe_item(self, update: ItemUpdate) -> None:
         if not update.available:
@@ -57,8 +57,17 @@ class CatalogRetriever:
         elif update.item_id not in self.item_ids:
             self.item_ids.append(update.item_id)
 
-    def _first(self, limit: int, exclude: frozenset[str]) -> Candidates:
-        found = tuple(item for item in self.item_ids if item not in exclude)[:limit]
+    def item_vectors(self, item_ids) -> np.ndarray:
+        """Even numbers all lie in one direction, odd ones in another."""
+        odd = np.array([int(item_id[-1]) % 2 for item_id in item_ids])
+        return np.stack([1.0 - odd, 1.0 * odd], axis=1).astype(np.float32)
+
+    def _first(self, request) -> Candidates:
+        found = tuple(
+            item
+            for item in self.item_ids
+            if item not in request.exclude and (request.allow is None or item in request.allow)
+        )[: request.limit]
         return Candidates(item_ids=found, scores=-np.arange(1, len(found) + 1, dtype=np.float32))
 
 
