@@ -4,8 +4,9 @@ A vector that moves is dropped from its list and added to the list it is nearest
 that recall does not decay as vectors drift; graphs lose recall under the same churn.
 
 Lists are cells of a k-means in Euclidean distance, so that long vectors do not all gather in the
-list of the longest centroid; lists are probed in the order of the query's inner product with the
-centroid, which is the mean score of what the cell was made of.
+list of the longest centroid. Lists are probed in the order of the query's inner product with the
+centroid, made as long as the vectors of its cell are: the mean of vectors is shorter than they
+are, most in wide cells, and a search is about the best of a cell, not its mean.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class FaissIvfIndex:
         self._first_spread = 1.0
         self._spread = 1.0
         self._moved = 0
+        self._lengths_L = np.zeros(0, dtype=np.float32)
 
     def __len__(self) -> int:
         return 0 if self._index is None else int(self._index.ntotal)
@@ -84,6 +86,8 @@ class FaissIvfIndex:
     @probes.setter
     def probes(self, probes: int) -> None:
         self._probes = max(probes, 1)
+        if self._index is not None:
+            self._index.nprobe = self.probes
 
     @property
     def is_worn(self) -> bool:
@@ -119,8 +123,12 @@ class FaissIvfIndex:
         )
         kmeans.train(np.ascontiguousarray(vectors_MD))
         assert kmeans.centroids is not None
-        self._start(kmeans.centroids, len(ids))
-        self._first_spread = self._spread = self._add(ids, vectors_MD)
+        self._assigner.reset()
+        self._assigner.add(kmeans.centroids)
+        lists_M, spread = self._assign(np.ascontiguousarray(vectors_MD))
+        self._start(kmeans.centroids, _mean_lengths(lists_M, vectors_MD, num_lists), len(ids))
+        self._add(ids, vectors_MD, lists_M)
+        self._first_spread = self._spread = spread
         self._first_imbalance = float(self._index.invlists.imbalance_factor())
 
     def upsert(self, ids: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> None:
@@ -131,7 +139,9 @@ class FaissIvfIndex:
             self.rebuild(ids, vectors_MD)
             return
         self._index.remove_ids(ids)
-        spread = self._add(ids, vectors_MD)
+        vectors_MD = np.ascontiguousarray(vectors_MD)
+        lists_M, spread = self._assign(vectors_MD)
+        self._add(ids, vectors_MD, lists_M)
         if len(ids) == len(self):
             self._spread = spread
             return
@@ -177,38 +187,51 @@ class FaissIvfIndex:
         probes = min(probes, self._num_lists)
         hits = self._probe(queries_BD, k, selector, probes)
         short_B = hits.ids_BK[:, -1] == NO_ID
-        if probes < self._num_lists and short_B.any():
-            again = self._probe(queries_BD[short_B], k, selector, self._num_lists)
-            hits.ids_BK[short_B], hits.scores_BK[short_B] = again.ids_BK, again.scores_BK
+        if short_B.any():
+            if probes < self._num_lists:
+                again = self._probe(queries_BD[short_B], k, selector, self._num_lists)
+                hits.ids_BK[short_B], hits.scores_BK[short_B] = again.ids_BK, again.scores_BK
+            hits.scores_BK[hits.ids_BK == NO_ID] = -np.inf
         return hits
 
     def _probe(self, queries_BD: NDArray[np.float32], k: int, selector: Any, probes: int) -> Hits:
-        parameters = _faiss.SearchParametersIVF(sel=selector, nprobe=probes)
-        scores_BK, ids_BK = self._index.search(queries_BD, k, params=parameters)
-        scores_BK[ids_BK < 0] = -np.inf
+        if selector is None and probes == self._index.nprobe:
+            scores_BK, ids_BK = self._index.search(queries_BD, k)
+        else:
+            parameters = _faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+            scores_BK, ids_BK = self._index.search(queries_BD, k, params=parameters)
         return Hits(ids_BK, scores_BK)
 
-    def _start(self, centroids_LD: NDArray[np.float32], built_with: int) -> None:
+    def _start(
+        self, centroids_LD: NDArray[np.float32], lengths_L: NDArray[np.float32], built_with: int
+    ) -> None:
         self._num_lists = len(centroids_LD)
         self._built_with, self._moved = built_with, 0
+        self._lengths_L = lengths_L
         self._assigner.reset()
         self._assigner.add(np.ascontiguousarray(centroids_LD))
+        own_L = np.linalg.norm(centroids_LD, axis=1)
+        stretch_L = np.divide(lengths_L, own_L, out=np.ones_like(own_L), where=own_L > 0)
         prober = faiss.IndexFlatIP(self._width)
-        prober.add(np.ascontiguousarray(centroids_LD))
+        prober.add(np.ascontiguousarray(centroids_LD * stretch_L[:, None]))
         index = faiss.IndexIVFFlat(prober, self._width, self._num_lists, faiss.METRIC_INNER_PRODUCT)
         index.is_trained = True
         index.set_direct_map_type(_faiss.DirectMap.Hashtable)
+        index.nprobe = self.probes
         self._index = index
 
-    def _add(self, ids: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> float:
-        """Put vectors into their lists; return their spread."""
-        vectors_MD = np.ascontiguousarray(vectors_MD)
+    def _assign(self, vectors_MD: NDArray[np.float32]) -> tuple[NDArray[np.int64], float]:
+        """Return the list that each vector is nearest to, and the spread of all."""
         distances_M1, lists_M1 = self._assigner.search(vectors_MD, 1)
-        _add_preassigned(
-            self._index, vectors_MD, np.ascontiguousarray(lists_M1[:, 0]), np.ascontiguousarray(ids)
-        )
         lengths = float(np.vdot(vectors_MD, vectors_MD))
-        return float(distances_M1.sum(dtype=np.float64)) / lengths if lengths else 1.0
+        spread = float(distances_M1.sum(dtype=np.float64)) / lengths if lengths else 1.0
+        return lists_M1[:, 0], spread
+
+    def _add(
+        self, ids: NDArray[np.int64], vectors_MD: NDArray[np.float32], lists_M: NDArray[np.int64]
+    ) -> None:
+        vectors_MD, lists_M = np.ascontiguousarray(vectors_MD), np.ascontiguousarray(lists_M)
+        _add_preassigned(self._index, vectors_MD, lists_M, np.ascontiguousarray(ids))
 
     def held(
         self, first_list: int, last_list: int
@@ -230,6 +253,7 @@ class FaissIvfIndex:
         num = self._num_lists
         return {
             "centroids": self._assigner.reconstruct_n(0, num) if num else None,
+            "lengths": self._lengths_L.copy(),
             "built_with": self._built_with,
             "first_imbalance": self._first_imbalance,
             "first_spread": self._first_spread,
@@ -246,8 +270,18 @@ class FaissIvfIndex:
             self._assigner.reset()
         else:
             centroids_LD = np.array(state["centroids"], dtype=np.float32)
-            self._start(centroids_LD, int(state["built_with"]))
+            lengths_L = np.array(state["lengths"], dtype=np.float32)
+            self._start(centroids_LD, lengths_L, int(state["built_with"]))
         self._moved = int(state["moved"])
+
+
+def _mean_lengths(
+    lists_M: NDArray[np.int64], vectors_MD: NDArray[np.float32], num_lists: int
+) -> NDArray[np.float32]:
+    """Return the mean length of the vectors of each list, 0 for a list without any."""
+    sums_L = np.bincount(lists_M, np.linalg.norm(vectors_MD, axis=1), minlength=num_lists)
+    counts_L = np.bincount(lists_M, minlength=num_lists)
+    return (sums_L / np.maximum(counts_L, 1)).astype(np.float32)
 
 
 def _all_but(exclude: NDArray[np.int64] | None) -> Any:
