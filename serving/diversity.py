@@ -40,7 +40,8 @@ class DiversityConfig:
         mmr_lambda: weight of an item's own score against its likeness to what stands above it;
             1.0 looks at scores alone.
         caps: at most so many items per value, the most important cap first. When no item is left
-            that keeps all of them, the last one gives way for that place, then the one before it.
+            that keeps all of them, a place goes to one that keeps the first, and of those to one
+            that keeps the second, and so on: the last ones give way.
     """
 
     mmr_lambda: float = 1.0
@@ -145,13 +146,12 @@ class _Counter:
 
 
 def _allowed(left_N: NDArray[np.bool_], counters: Sequence[_Counter]) -> NDArray[np.bool_]:
-    """Return who may take the next place: under all caps, or under as many as anyone can be."""
+    """Return who may take the next place: a cap that nobody keeps any more is passed over."""
     allowed_N = left_N
     for counter in counters:
         narrower_N = allowed_N & ~counter.full_N
-        if not narrower_N.any():
-            break
-        allowed_N = narrower_N
+        if narrower_N.any():
+            allowed_N = narrower_N
     return allowed_N
 
 
