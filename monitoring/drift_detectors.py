@@ -37,6 +37,8 @@ class WatchedStream:
         least_move: the same in the stream's own unit, for streams whose level may be 0.
         least_deviation: smallest standard deviation believed in, in the stream's own unit: where
             nothing ever happened, the first little thing is not infinitely far from it.
+        settle: first points passed over, in place of the configured number; for streams whose
+            points are made of more examples, or of none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class WatchedStream:
     least_change: float = 0.0
     least_move: float = 0.0
     least_deviation: float = 0.0
+    settle: int | None = None
 
     def alarms(self, before: float, after: float) -> bool:
         """Return whether a change from `before` to `after` is worth a signal."""
@@ -125,7 +128,10 @@ class StreamDetector:
         self._name = name
         self._stream = stream
         self._warm_up = config.warm_up
-        self._to_settle = config.settle
+        # Never more than configured: who sets 0 wants to see everything.
+        self._to_settle = min(
+            config.settle, config.settle if stream.settle is None else stream.settle
+        )
         self._make, self._max_values = _recipe(name, config)
         self._value_M = np.zeros(self._max_values)
         self._time_M = np.zeros(self._max_values, np.int64)

@@ -41,6 +41,10 @@ VECTOR_NEIGHBOURS = "vectors/neighbours"
 EMPTY_BUCKETS = "memory/empty"
 """Share of the error memory's buckets that hold nothing."""
 
+# Windows are eight and four times as large as ordinary points, of which 100 are passed over.
+_SETTLED_WINDOWS = 13
+_SETTLED_SKEWS = 25
+
 # A model that learns moves its mean prediction by a tenth within hours while nothing changes: it
 # knows more, and what is popular rises and falls. Over 20 stationary seeds .12 was the most.
 _SCORE_CHANGE = 0.2
@@ -75,8 +79,12 @@ def standard_streams(variants: Sequence[str], heads: Sequence[str]) -> list[Watc
                 WatchedStream(name=f"loss/{of}", kind="concept", alarm_on="rise"),
                 WatchedStream(name=f"score/{of}", kind="covariate", least_change=_SCORE_CHANGE),
                 WatchedStream(name=f"calibration/{of}", kind="concept"),
-                WatchedStream(name=f"auc/{of}", kind="concept", alarm_on="fall"),
-                WatchedStream(name=f"ne/{of}", kind="concept", alarm_on="rise"),
+                WatchedStream(
+                    name=f"auc/{of}", kind="concept", alarm_on="fall", settle=_SETTLED_WINDOWS
+                ),
+                WatchedStream(
+                    name=f"ne/{of}", kind="concept", alarm_on="rise", settle=_SETTLED_WINDOWS
+                ),
             ]
     return [*streams, *_arrival_streams(), *_serving_streams(), *_model_streams(heads)]
 
@@ -110,12 +118,14 @@ def _serving_streams() -> list[WatchedStream]:
             name=UNRANKED, kind="model", alarm_on="rise", least_move=0.05, least_deviation=0.02
         ),
         WatchedStream(
-            name=SKEW_DISTANCE, kind="model", alarm_on="rise", least_move=0.1, least_deviation=0.01
+            name=SKEW_DISTANCE, kind="model", alarm_on="rise", least_move=0.1, least_deviation=0.01,
+            settle=_SETTLED_SKEWS,
         ),
         WatchedStream(
-            name=SKEW_ORDER, kind="model", alarm_on="fall", least_move=0.05, least_deviation=0.005
+            name=SKEW_ORDER, kind="model", alarm_on="fall", least_move=0.05, least_deviation=0.005,
+            settle=_SETTLED_SKEWS,
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _model_streams(heads: Sequence[str]) -> list[WatchedStream]:
@@ -136,7 +146,7 @@ def _model_streams(heads: Sequence[str]) -> list[WatchedStream]:
         WatchedStream(name=EMPTY_BUCKETS, kind="model", least_move=0.1, least_deviation=0.01),
         *(
             WatchedStream(
-                name=lambda_stream(head), kind="model", least_move=0.2, least_deviation=0.05
+                name=lambda_stream(head), kind="model", least_move=0.5, least_deviation=0.05
             )
             for head in heads
         ),
