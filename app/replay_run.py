@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from rich.table import Table
 from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, Learners, build_learners
 from app.process_setup import VERSION
+from app.reactions_wiring import build_reactions
 from app.settings import Settings
 from app.trainer_observers import drift_watch
 from app.trainer_wiring import build_loop
@@ -28,6 +29,7 @@ from monitoring.drift_signal import signal_to_plain
 from monitoring.drift_sinks import ListSink
 from monitoring.log_setup import set_up_logging
 from monitoring.metrics import Metrics
+from monitoring.reactions import ReactionList
 from replay.baselines import CounterBaseline
 from replay.dataset import Dataset
 from replay.intervals import BootstrapConfig
@@ -76,6 +78,7 @@ class _Parts:
     prequential: Prequential
     watched: SideBySide
     signals: ListSink
+    done: ReactionList
     loop: TrainLoop
 
 
@@ -140,11 +143,13 @@ def _build(settings: Settings, schema: FeatureSchema, split_at: int) -> _Parts:
         lambda: prequential.num_demands > split_at,
         NextItemWatch() if settings.evaluation.next_item else None,
     )
-    signals, metrics = ListSink(), Metrics()
-    observers = (prequential, drift_watch(settings, schema, learners, metrics, (signals,)))
-    loop = build_loop(settings, schema, learners, metrics, observers)
+    signals, done, metrics = ListSink(), ReactionList(), Metrics()
+    reactions = build_reactions(settings, learners, metrics, (done,))
+    hearers = (signals,) if reactions is None else (signals, reactions)
+    observers = (prequential, drift_watch(settings, schema, learners, metrics, hearers))
+    loop = build_loop(settings, schema, learners, metrics, observers, reactions)
     loop = TrainLoop(replace(loop.parts, retrieval=watched), settings.train_loop, metrics)
-    return _Parts(learners, prequential, watched, signals, loop)
+    return _Parts(learners, prequential, watched, signals, done, loop)
 
 
 def _lead(dataset: Dataset, loop: TrainLoop, console: Console, keep_partial: bool) -> ReplayCounts:
@@ -168,6 +173,9 @@ def _numbers(parts: _Parts, records: ReplayRecords, bootstrap: BootstrapConfig) 
         "drift_signals": [
             {**signal_to_plain(one), "severity": one.severity, "sentence": one.describe()}
             for one in parts.signals.signals
+        ],
+        "reactions": [
+            {**asdict(one), "sentence": one.describe()} for one in parts.done.reactions
         ],
     }
 

@@ -55,6 +55,7 @@ def page(report: Mapping[str, Any]) -> str:
         _retrieval(report),
         _curves(report, drawn),
         _signals(report),
+        _reactions(report),
         _slices(report, drawn),
         _calibration(report, drawn),
         _other_heads(report),
@@ -219,6 +220,21 @@ def _signals(report: Mapping[str, Any]) -> str:
         f"<h2>Drift signals ({len(signals)})</h2><p>By what moved: {streams}</p>"
         f"<details{shown}><summary>when, how large, what</summary>"
         f'<div class="wide"><table id="signals"><tbody>{rows}</tbody></table></div></details>'
+    )
+
+
+def _reactions(report: Mapping[str, Any]) -> str:
+    done = report.get("reactions", [])
+    if not done:
+        return ""
+    rows = "".join(
+        f"<tr><td>{figures.moment(one['time_ms'])}</td>"
+        f'<td style="text-align:left">{escape(one["sentence"])}</td></tr>'
+        for one in done
+    )
+    return (
+        f"<h2>Reactions ({len(done)})</h2>"
+        f'<div class="wide"><table id="reactions"><tbody>{rows}</tbody></table></div>'
     )
 
 
