@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from app.deployment import DataConfig, MetricsConfig
@@ -93,6 +93,12 @@ class Settings(BaseModel):
     drift: DriftMonitorConfig = DriftMonitorConfig()
     reactions: ReactionsConfig = ReactionsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _rules_name_declared_fields(self) -> Settings:
+        self.recommender.availability.check(self.schema_declared)
+        self.recommender.diversity.check(self.schema_declared)
+        return self
 
 
 KEYS = SettingKeys(

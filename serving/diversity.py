@@ -170,4 +170,5 @@ def _from_zero_to_one(scores_N: NDArray[np.float32]) -> NDArray[np.float64]:
 def _unit(vectors_ND: NDArray[np.float32]) -> NDArray[np.float64]:
     vectors = np.nan_to_num(vectors_ND.astype(np.float64))
     length_N1 = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length_N1, out=np.zeros_like(vectors), where=length_N1 > 0.0)
+    unit_ND = np.divide(vectors, length_N1, out=np.zeros_like(vectors), where=length_N1 > 0.0)
+    return np.asarray(unit_ND)
