@@ -35,6 +35,10 @@ FLAGS = {
     "compare": {"--variant", "--against", "--metric", "--head", "--margin"},
     "publish": {"--columnar", *DATASET, *SHARED},
     "validate": SHARED,
+    "freshness": {
+        "--server", "--rounds", "--pause-s", "--timeout-s", "--kind", "--weights",
+        "--ca", "--token-file",
+    },
     "dashboard": {"--config", "--data-dir", "--set", "--port", "--reports"},
     "snapshots list": {"--config", "--data-dir"},
     "snapshots verify": {"--config", "--data-dir"},
