@@ -65,7 +65,20 @@ def _retrieval(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
         return "Retrieval: nothing to compare, nobody with a history took an item."
     best = max(known, key=lambda name: known[name])
     found = _against(records, "online", best, _RETRIEVAL_METRICS, bootstrap)
-    return _verdict("Retrieval", f"the best baseline, {best}", "the retriever", best, found)
+    said = _verdict("Retrieval", f"the best baseline, {best}", "the retriever", best, found)
+    return said + "".join(
+        f" {name} wins against it too: {told}."
+        for name in known
+        if name != best and (told := _what_wins(records, name, bootstrap))
+    )
+
+
+def _what_wins(records: ReplayRecords, baseline: str, bootstrap: BootstrapConfig) -> str:
+    """Return what a baseline is better in than the retriever; "" when in nothing, or not in all."""
+    found = _against(records, "online", baseline, _RETRIEVAL_METRICS, bootstrap)
+    if any(one.verdict == "better" for one in found):
+        return ""
+    return ", ".join(_told(one) for one in found if one.verdict == "worse")
 
 
 def _repetitions(records: ReplayRecords) -> str:

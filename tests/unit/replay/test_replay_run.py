@@ -23,7 +23,7 @@ from replay.prequential import Prequential
 from replay.report_html import page
 from replay.retrieval_baselines import RetrievalBaselines
 from replay.run import count_demands, replay_events
-from replay.scenarios import Noise
+from replay.scenarios import SCENARIOS, Noise
 from replay.side_by_side import SideBySide
 from replay.simulator import SimulatedDataset
 from replay.variants import FrozenVariant, OnlineVariant
@@ -264,6 +264,32 @@ def test_stream_of_a_single_user_has_numbers_but_no_intervals() -> None:
     assert auc["value"] is not None
     assert auc["reason"] == "no interval: fewer than two users to draw from"
     assert "too little was measured" in report["words"][0]
+
+
+def test_report_on_a_stream_of_news_says_when_counting_wins() -> None:
+    churn = SCENARIOS["item-churn"]
+    news = replace(
+        churn,
+        population=replace(
+            churn.population, num_items=200, popularity_scale=2.5, category_scale=0.1
+        ),
+        traffic=replace(
+            churn.traffic,
+            num_lists=300,
+            list_size=5,
+            lists_per_session=1.2,
+            visitors=600,
+            freshness_pull=0.0,
+            popularity_pull=2.0,
+        ),
+    )
+    rates = ("id", "bias", "content", "dense")
+    asleep = [f"retrieval.tower.{name}_learning_rate=1e-12" for name in rates]
+    asleep += ["retrieval.prior.learning_rate=1e-12"]
+    asleep += [f"retrieval.prior.{of}_half_lives_ms=[1]" for of in ("popularity", "transition")]
+    said = _report(SimulatedDataset(news), *asleep)["words"]
+    (retrieval,) = [one for one in said if one.startswith("Retrieval: ")]
+    assert retrieval.startswith("Retrieval: item-item WINS against the retriever: recall@20 -0.")
 
 
 def test_times_out_of_order_are_counted_as_late_and_measured() -> None:
