@@ -47,7 +47,7 @@ def freshness(
 
     Examples:
     - `headrace freshness --server 127.0.0.1:50051`
-    - `headrace freshness --server rec.example.com:443 --ca ca.pem --token-file token.txt`
+    - `headrace freshness --server rec.example.com:443 --ca ca.pem`
     - `headrace freshness --rounds 100 --no-weights`
     """
     from app.freshness_probe import HISTORY, ITEM, MARKERS, RANK, ProbeConfig, open_channel
