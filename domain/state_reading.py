@@ -39,10 +39,13 @@ class StateReader:
         """Return a part that has parts itself."""
         return StateReader(self._take(name), f"{self.path}.{name}")
 
-    def array(self, name: str, dtype: DTypeLike, shape: Shape) -> NDArray[Any]:
-        """Return an array of exactly this type, whose lengths fit; its numbers are finite.
+    def array(
+        self, name: str, dtype: DTypeLike, shape: Shape, *, finite: bool = True
+    ) -> NDArray[Any]:
+        """Return an array of exactly this type, whose lengths fit.
 
-        It is contiguous and writable, as compiled code expects.
+        Its numbers are finite, unless that is not asked for. It is contiguous and writable, as
+        compiled code expects.
         """
         array = self._take(name)
         expected = np.dtype(dtype)
@@ -54,7 +57,7 @@ class StateReader:
         ):
             lengths = ", ".join("any" if want is None else str(want) for want in shape)
             raise self._error(name, f"an array of {expected} ({lengths})", _kind(array))
-        if expected.kind == "f" and not np.isfinite(array).all():
+        if finite and expected.kind == "f" and not np.isfinite(array).all():
             raise self._error(name, "finite numbers", "NaN or infinity")
         return np.require(array, requirements=["C", "W"])
 
@@ -66,11 +69,12 @@ class StateReader:
             raise self._error(name, f"ascending rows below {top}", f"{len(rows)} that are not")
         return rows
 
-    def integer(self, name: str, least: int = 0) -> int:
-        """Return a whole number of at least `least`."""
+    def integer(self, name: str, least: int = 0, most: int | None = None) -> int:
+        """Return a whole number of at least `least`, and at most `most` where that is given."""
         value = self._take(name)
-        if type(value) is not int or value < least:
-            raise self._error(name, f"a whole number from {least} on", repr(value))
+        if type(value) is not int or value < least or (most is not None and value > most):
+            upper = "on" if most is None else f"to {most}"
+            raise self._error(name, f"a whole number from {least} {upper}", repr(value))
         return value
 
     def number(self, name: str) -> float:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.feature_coder import CodedFeatures
 from retrieval.row_table import RowTable, RowTableConfig
 
@@ -55,6 +56,33 @@ class ContentTower(nn.Module):
             mode="sum",
             per_sample_weights=torch.from_numpy(coded.weights_RW),
         )
+
+    def take_delta(self) -> State:
+        """Return the value vectors that moved since the last call, and the linear map."""
+        projection = self.projection_PD
+        return {
+            "values": self.values.take_delta(),
+            **({} if projection is None else {"projection": projection.detach().numpy().copy()}),
+        }
+
+    def read_delta(self, reader: StateReader, num_values: int) -> State:
+        """Check what `take_delta` of another tower of `num_values` values returned.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        delta: State = {"values": self.values.read_delta(reader.part("values"), num_values)}
+        if self.projection_PD is not None:
+            shape = tuple(self.projection_PD.shape)
+            delta["projection"] = reader.array("projection", np.float32, shape)
+        return delta
+
+    def apply_delta(self, delta: State) -> None:
+        """Embed as the other tower does."""
+        self.values.apply_delta(delta["values"])
+        if self.projection_PD is not None:
+            with torch.no_grad():
+                self.projection_PD.copy_(torch.from_numpy(delta["projection"]))
 
     def save(self) -> State:
         """Return value vectors and the linear map."""

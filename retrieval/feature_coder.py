@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from domain.events import Features
 from domain.features import Entity, FeatureSchema
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.id_rows import UNKNOWN, IdRows
 
 _LARGEST = 10_000.0
@@ -48,6 +49,8 @@ class FeatureCoder:
         self._max_multi = max_multi_values
         self._max_values = max_values
         self._values = IdRows()
+        self._num_told = 0
+        """Values that a delta or a saved state has told of already; rows never change hands."""
         sizes = {"categorical": 0, "multi": 0, "numeric": 1, "dense": 0}
         self.num_numbers = sum(field.size or sizes[field.kind] for field in self._fields)
         slots = {"categorical": 1, "multi": max_multi_values, "numeric": 0, "dense": 0}
@@ -110,6 +113,30 @@ class FeatureCoder:
             return self._values.admit(key)
         return self._values.row(key)
 
+    def take_delta(self) -> State:
+        """Return the values that got a row since the last call."""
+        first, self._num_told = self._num_told, self.num_values
+        return {"first": first, "values": self._values.texts_of(np.arange(first, self.num_values))}
+
+    def read_delta(self, reader: StateReader, num_values: int) -> State:
+        """Check what `take_delta` of a coder returned that knew these first `num_values` before.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        reader.integer("first", num_values, num_values)
+        return {"first": num_values, "values": reader.texts("values")}
+
+    def apply_delta(self, delta: State) -> None:
+        """Know the values that the other coder knows."""
+        total = delta["first"] + len(delta["values"])
+        self._values.assign(np.arange(delta["first"], total), delta["values"], total)
+        self._num_told = total
+
+    def truncate(self, num_values: int) -> None:
+        """Forget the values that got their rows last, down to this number."""
+        self._values.truncate(num_values)
+
     def save(self) -> State:
         """Return the map from values to rows."""
         return self._values.save()
@@ -117,3 +144,4 @@ class FeatureCoder:
     def load(self, state: State) -> None:
         """Become what `save` described."""
         self._values.load(state)
+        self._num_told = self.num_values

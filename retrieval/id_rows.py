@@ -86,6 +86,33 @@ class IdRows:
         self._id_of[row] = None
         self._free.append(row)
 
+    def texts_of(self, rows: NDArray[np.int64]) -> list[str]:
+        """Return the ids that own rows, "" where none does."""
+        return [self._id_of[row] or "" for row in rows.tolist()]
+
+    def assign(self, rows: NDArray[np.int64], item_ids: Sequence[str], num_rows: int) -> None:
+        """Have `num_rows` rows, of which some belong to these ids now; "" is none."""
+        self._id_of.extend([None] * (num_rows - len(self._id_of)))
+        chosen = rows.tolist()
+        for row in chosen:
+            old = self._id_of[row]
+            if old is not None:
+                del self._row_of[old]
+        for row, item_id in zip(chosen, item_ids, strict=True):
+            self._id_of[row] = item_id or None
+            if item_id:
+                self._row_of[item_id] = row
+        known = set(self._free).union(row for row in chosen if self._id_of[row] is None)
+        self._free = sorted(row for row in known if self._id_of[row] is None)
+
+    def truncate(self, num_rows: int) -> None:
+        """Take the rows from `num_rows` on away."""
+        for item_id in self._id_of[num_rows:]:
+            if item_id is not None:
+                del self._row_of[item_id]
+        del self._id_of[num_rows:]
+        self._free = [row for row in self._free if row < num_rows]
+
     def save(self) -> State:
         """Return ids in row order (released rows as "") and the released rows."""
         ids = ["" if item_id is None else item_id for item_id in self._id_of]

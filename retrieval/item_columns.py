@@ -15,8 +15,9 @@ from domain.events import Features
 from domain.features import FeatureSchema
 from domain.filters import ItemCondition
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.arrays import grown
-from retrieval.text_column import TextColumn, texts_of
+from retrieval.text_column import TextColumn, read_texts, texts_of
 
 _REMEMBERED = 64
 """Conditions on texts whose bitmaps are kept, the last ones used; each takes a byte per row."""
@@ -128,24 +129,54 @@ class ItemColumns:
         self._changed_N = np.zeros(self._num_rows, dtype=np.bool_)
         self._remembered.clear()
 
-    def take_delta(self) -> State:
-        """Return the rows described since the last call, or since these columns were made."""
-        rows = np.flatnonzero(self._changed_N)
-        self._changed_N[:] = False
+    def of_rows(self, rows: NDArray[np.int64]) -> State:
+        """Return the features of rows."""
         return {
-            "num_rows": self._num_rows,
             "rows": rows,
             "numbers": {name: column_N[rows] for name, column_N in self._numbers.items()},
             "texts": {name: text.of_rows(rows) for name, text in self._texts.items()},
         }
 
-    def apply_delta(self, state: State) -> None:
-        """Describe rows as the columns do that `state` was taken from."""
-        self.grow(int(state["num_rows"]))
-        rows = np.array(state["rows"], dtype=np.int64)
+    def describe_as(self, state: State) -> None:
+        """Describe rows as `of_rows` did."""
+        rows = state["rows"]
         for name, column_N in self._numbers.items():
             column_N[rows] = state["numbers"][name]
         for name, text in self._texts.items():
             for row, texts in zip(rows.tolist(), texts_of(state["texts"][name]), strict=True):
                 text.set(row, texts)
         self._remembered.clear()
+
+    def take_delta(self) -> State:
+        """Return the rows described since the last call, or since these columns were made."""
+        rows = np.flatnonzero(self._changed_N)
+        self._changed_N[:] = False
+        return self.of_rows(rows)
+
+    def read_delta(self, reader: StateReader, num_rows: int) -> State:
+        """Check what `take_delta` of the columns of `num_rows` rows returned.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        rows = reader.rows("rows", num_rows)
+        numbers, texts = reader.part("numbers"), reader.part("texts")
+        return {
+            "rows": rows,
+            "numbers": {
+                name: numbers.array(name, np.float64, (len(rows),), finite=False)
+                for name in self._numbers
+            },
+            "texts": {name: read_texts(texts.part(name), len(rows)) for name in self._texts},
+        }
+
+    def apply_delta(self, delta: State, num_rows: int) -> None:
+        """Describe `num_rows` rows as the other columns do."""
+        self.grow(num_rows)
+        if len(delta["rows"]):
+            self.describe_as(delta)
+        self._changed_N[:] = False
+
+    def truncate(self, num_rows: int) -> None:
+        """Take away the rows from `num_rows` on, which were reset."""
+        self._num_rows = min(self._num_rows, num_rows)

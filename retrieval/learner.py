@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from domain.errors import ConfigError, ModelError, NonFiniteLossError
+from domain.errors import ConfigError, ModelError, NonFiniteLossError, SnapshotError
 from domain.events import ItemUpdate
 from domain.examples import LearnReport, PositiveAction
 from domain.features import FeatureSchema
 from domain.requests import Candidates, RetrievalRequest, UserView
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.catalog import Catalog
 from retrieval.eligibility import Eligibility
 from retrieval.id_rows import UNKNOWN
@@ -29,6 +30,7 @@ from retrieval.live_index import LiveIndex
 from retrieval.negatives import NegativeSampler, NegativesConfig
 from retrieval.optimizer import ScorerOptimizer
 from retrieval.prior import PriorConfig
+from retrieval.provisional import ItemParts, Provisional
 from retrieval.ranks import ranks_of_targets
 from retrieval.retriever import Retriever
 from retrieval.scorer import Scorer
@@ -83,7 +85,7 @@ class RetrievalConfig:
 
 
 class RetrievalModel:
-    """Implements `domain.learners.RetrievalLearner`."""
+    """Implements `domain.learners.RetrievalLearner` and `domain.deltas.DeltaLearner`."""
 
     def __init__(self, schema: FeatureSchema, config: RetrievalConfig, seed: int) -> None:
         self._schema = schema
@@ -101,6 +103,7 @@ class RetrievalModel:
         self._columns = ItemColumns(schema)
         eligibility = Eligibility(self._catalog, self._columns)
         self._retriever = Retriever(self._scorer, self._catalog, self._live_index, eligibility)
+        self._provisional: Provisional | None = None
 
     @property
     def num_items(self) -> int:
@@ -126,8 +129,11 @@ class RetrievalModel:
     def observe_item(self, update: ItemUpdate) -> None:
         """Take an item into the catalog, refresh its features, or take it out.
 
-        An item taken out keeps what was learned of it, in case it comes back.
+        An item taken out keeps what was learned of it, in case it comes back. What a twin observes
+        is taken back by the next delta, see `follow`.
         """
+        if self._provisional is not None:
+            self._provisional.note(update.item_id)
         row = self._catalog.ids.row(update.item_id)
         if not update.available:
             if row != UNKNOWN:
@@ -193,6 +199,7 @@ class RetrievalModel:
         A step whose loss or gradient is not finite changes no weight and its examples count as
         quarantined; the counts take them in all the same, as they are facts.
         """
+        assert self._provisional is None, "a twin learns from deltas only"
         total, learned, quarantined = 0.0, 0, 0
         size = self._config.step_examples
         for first in range(0, len(batch), size):
@@ -241,7 +248,87 @@ class RetrievalModel:
         loss = self._scorer.loss(users, features, columns, self._catalog.num_available)
         return self._optimizer.step(loss), len(chunk)
 
+    def take_delta(self) -> State:
+        """Return what changed since the last call, or since this model was made or loaded.
+
+        That is everything an answer needs. Optimiser state, negatives and random state stay, and
+        so does the index: a twin keeps its own, over the same vectors.
+        """
+        return {
+            "catalog": self._catalog.take_delta(),
+            "columns": self._columns.take_delta(),
+            "scorer": self._scorer.take_delta(),
+        }
+
+    def follow(self) -> None:
+        """Become a twin: from now on only deltas teach.
+
+        Items observed meanwhile are there at once and are taken back by the next `apply_delta`.
+        Until then they may exceed `max_items`: who leaves is for the trainer to say.
+        """
+        parts = ItemParts(
+            catalog=self._catalog,
+            scorer=self._scorer,
+            columns=self._columns,
+            live_index=self._live_index,
+        )
+        self._provisional = Provisional(parts)
+
+    def check_delta(self, state: State) -> None:
+        """Raise what `apply_delta` would raise; change nothing.
+
+        Raises:
+            SnapshotError: `state` does not fit, or this is no twin.
+        """
+        self._read_delta(state)
+
+    def apply_delta(self, state: State) -> None:
+        """Become what the model was that `state` was taken from; all of it or nothing.
+
+        The index takes in who is new and who was acted upon, and others in turns, as a step of
+        learning does.
+
+        Raises:
+            SnapshotError: `state` does not fit, or this is no twin; nothing was changed.
+        """
+        provisional, delta = self._read_delta(state)
+        provisional.take_back()
+        catalog, columns, scorer = delta["catalog"], delta["columns"], delta["scorer"]
+        self._catalog.apply_delta(catalog)
+        self._columns.apply_delta(columns, catalog["num_rows"])
+        self._scorer.apply_delta(scorer)
+        provisional.begin()
+        available = self._catalog.available
+        self._live_index.drop(catalog["rows"][~available[catalog["rows"]]])
+        acted_upon = scorer["prior"]["popularity"]["rows"]
+        touched = np.unique(np.concatenate([catalog["rows"], columns["rows"], acted_upon]))
+        self._live_index.refresh(touched, available)
+        self._retriever.refresh()
+
+    def _read_delta(self, state: State) -> tuple[Provisional, State]:
+        provisional = self._provisional
+        if provisional is None:
+            raise SnapshotError("retrieval: expected a model that follows, got one that learns")
+        reader = StateReader(state, "retrieval")
+        catalog = self._catalog.read_delta(reader.part("catalog"), provisional.num_rows)
+        num_rows, num_values = catalog["num_rows"], provisional.num_values
+        scorer = reader.part("scorer")
+        return provisional, {
+            "catalog": catalog,
+            "columns": self._columns.read_delta(reader.part("columns"), num_rows),
+            "scorer": self._scorer.read_delta(scorer, num_rows, num_values),
+        }
+
     def _admit(self, item_ids: Sequence[str], times_ms: Sequence[int]) -> None:
+        if self._provisional is None:
+            self._make_room(item_ids)
+        for item_id, time_ms in zip(item_ids, times_ms, strict=True):
+            self._catalog.admit(item_id, time_ms)
+        self._scorer.grow(self._catalog.num_rows)
+        self._columns.grow(self._catalog.num_rows)
+        self._sampler.grow(self._catalog.num_rows)
+
+    def _make_room(self, item_ids: Sequence[str]) -> None:
         coming = {item_id for item_id in item_ids if item_id not in self._catalog.ids}
         evicted = self._catalog.make_room(len(coming), keep=item_ids)
         if len(evicted):
@@ -249,11 +336,6 @@ class RetrievalModel:
             self._scorer.reset(evicted)
             self._columns.reset(evicted)
             self._sampler.reset(evicted)
-        for item_id, time_ms in zip(item_ids, times_ms, strict=True):
-            self._catalog.admit(item_id, time_ms)
-        self._scorer.grow(self._catalog.num_rows)
-        self._columns.grow(self._catalog.num_rows)
-        self._sampler.grow(self._catalog.num_rows)
 
     def _encode(self, users: Sequence[UserView], times_ms: Sequence[int]) -> UserBatch:
         return encode_users(

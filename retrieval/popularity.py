@@ -11,7 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.changed_rows import ChangedRows
+from domain.errors import SnapshotError
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.arrays import grown
 
 # Doubles reach 2^1023. Renormalising at 2^500 leaves room for the sum over any catalog, and for
@@ -58,6 +61,28 @@ class DecayClock:
         exponent_HM = (times_ms[None, :] - self._origin_H[:, None]) / self._half_lives_H[:, None]
         return np.asarray(np.exp2(np.minimum(exponent_HM, 2.0 * MAX_EXPONENT)))
 
+    def take_delta(self) -> NDArray[np.float64]:
+        """Return the origin, float64 (H,); nothing (0,) before the first action."""
+        return np.zeros(0) if self._origin_H is None else self._origin_H.copy()
+
+    def read_delta(self, reader: StateReader) -> NDArray[np.float64]:
+        """Check what `take_delta` of another clock returned, under the name "origin".
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        origin_H: NDArray[np.float64] = reader.array("origin", np.float64, (None,))
+        if len(origin_H) not in (0, len(self._half_lives_H)):
+            raise SnapshotError(
+                f"{reader.path}.origin: expected {len(self._half_lives_H)} times or none, "
+                f"got {len(origin_H)}"
+            )
+        return origin_H
+
+    def apply_delta(self, origin_H: NDArray[np.float64]) -> None:
+        """Count from the other clock's origin."""
+        self._origin_H = origin_H.copy() if len(origin_H) else None
+
     def save(self) -> State:
         """Return the origin."""
         return {"origin": None if self._origin_H is None else self._origin_H.copy()}
@@ -76,16 +101,19 @@ class DecayedPopularity:
         self._counts_HN = np.zeros((len(half_lives_ms), 0))
         self._totals_H = np.zeros(len(half_lives_ms))
         self._num_rows = 0
+        self._changed = ChangedRows()
 
     def grow(self, num_rows: int) -> None:
         """Make room for rows below `num_rows`."""
         self._counts_HN = grown(self._counts_HN, num_rows, 0.0, axis=1)
         self._num_rows = max(self._num_rows, num_rows)
+        self._changed.grow(num_rows)
 
     def reset(self, rows: NDArray[np.int64]) -> None:
         """Forget rows that now belong to other items."""
         self._counts_HN[:, rows] = 0.0
         self._totals_H = self._counts_HN.sum(axis=1)
+        self._changed.mark(rows)
 
     def learn(self, rows: NDArray[np.int64], times_ms: NDArray[np.int64]) -> None:
         """Count M actions; one that comes late counts as much as if it had come in order."""
@@ -95,10 +123,12 @@ class DecayedPopularity:
         if shift_H is not None:
             self._counts_HN = np.ldexp(self._counts_HN, -shift_H[:, None])
             self._totals_H = np.ldexp(self._totals_H, -shift_H)
+            self._changed.mark_all()
         scale_HM = self._clock.scale(times_ms)
         for counts_N, scale_M in zip(self._counts_HN, scale_HM, strict=True):
             np.add.at(counts_N, rows, scale_M)
         self._totals_H = self._totals_H + scale_HM.sum(axis=1)
+        self._changed.mark(rows)
 
     def shares(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Return each item's share of all decayed actions, float64 (H, R); zeros before the first.
@@ -110,6 +140,41 @@ class DecayedPopularity:
         )
         totals_H1 = self._totals_H[:, None]
         return np.divide(counts_HR, totals_H1, out=np.zeros_like(counts_HR), where=totals_H1 > 0.0)
+
+    def take_delta(self) -> State:
+        """Return the counts that changed since the last call, and the totals."""
+        rows = self._changed.take()
+        return {
+            "rows": rows,
+            "counts": self._counts_HN[:, rows],
+            "totals": self._totals_H.copy(),
+            "origin": self._clock.take_delta(),
+        }
+
+    def read_delta(self, reader: StateReader, num_rows: int) -> State:
+        """Check what `take_delta` of the counts of `num_rows` rows returned.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        num, rows = len(self._totals_H), reader.rows("rows", num_rows)
+        return {
+            "rows": rows,
+            "counts": reader.array("counts", np.float64, (num, len(rows))),
+            "totals": reader.array("totals", np.float64, (num,)),
+            "origin": self._clock.read_delta(reader),
+        }
+
+    def apply_delta(self, delta: State) -> None:
+        """Count as the other does; there is room for the rows already."""
+        self._counts_HN[:, delta["rows"]] = delta["counts"]
+        self._totals_H = delta["totals"].copy()
+        self._clock.apply_delta(delta["origin"])
+        self._changed.clear()
+
+    def truncate(self, num_rows: int) -> None:
+        """Take away the rows from `num_rows` on, which nobody has acted upon."""
+        self._num_rows = min(self._num_rows, num_rows)
 
     def save(self) -> State:
         """Return counts, totals and origin."""
@@ -124,4 +189,6 @@ class DecayedPopularity:
         self._counts_HN = np.array(state["counts"], dtype=np.float64)
         self._totals_H = np.array(state["totals"], dtype=np.float64)
         self._num_rows = self._counts_HN.shape[1]
+        self._changed = ChangedRows()
+        self._changed.grow(self._num_rows)
         self._clock.load(state["clock"])

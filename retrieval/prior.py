@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from domain.errors import ConfigError
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.id_rows import UNKNOWN
 from retrieval.popularity import DecayedPopularity
 from retrieval.transitions import DecayedTransitions
@@ -162,6 +163,37 @@ class StreamingPrior:
         """Return the rows that followed any of one user's last items, ascending."""
         times = np.full(len(recent_K), time_ms, dtype=np.int64)
         return np.unique(self._transitions.successors(recent_K, times).rows)
+
+    def take_delta(self) -> State:
+        """Return what changed of both sets of counts since the last call."""
+        return {
+            "popularity": self._popularity.take_delta(),
+            "transitions": self._transitions.take_delta(),
+        }
+
+    def read_delta(self, reader: StateReader, num_rows: int) -> State:
+        """Check what `take_delta` of the counts of `num_rows` rows returned.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        transitions = reader.part("transitions")
+        return {
+            "popularity": self._popularity.read_delta(reader.part("popularity"), num_rows),
+            "transitions": self._transitions.read_delta(transitions, num_rows),
+        }
+
+    def apply_delta(self, delta: State, num_rows: int) -> None:
+        """Count as the other does, `num_rows` rows."""
+        self.grow(num_rows)
+        self._popularity.apply_delta(delta["popularity"])
+        self._transitions.apply_delta(delta["transitions"])
+
+    def truncate(self, num_rows: int) -> None:
+        """Take away the rows from `num_rows` on, which nobody has acted upon."""
+        self._popularity.truncate(num_rows)
+        self._transitions.truncate(num_rows)
+        self._num_rows = min(self._num_rows, num_rows)
 
     def save(self) -> State:
         """Return both sets of counts."""

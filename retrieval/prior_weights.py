@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.prior import PriorConfig
 
 # Near where learning settled beside the towers on two streams of very different speed (film ratings
@@ -67,3 +68,11 @@ class PriorWeights(nn.Module):
     def restore(self, state: State) -> None:
         """Become what `save` described."""
         self.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in state.items()})
+
+    def read_delta(self, reader: StateReader) -> State:
+        """Check what `save` of others returned, which is small enough to travel whole.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        return {name: reader.array(name, own.dtype, own.shape) for name, own in self.save().items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from domain.events import Features
 from domain.features import FeatureSchema
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.content_tower import ContentTower
 from retrieval.feature_coder import FeatureCoder
 from retrieval.fuxi_encoder import FuxiEncoder, FuxiShape
@@ -113,6 +114,38 @@ class QueryTower(nn.Module):
             for name, tensor in self.encoder.state_dict().items()
         }
 
+    def take_delta(self) -> State:
+        """Return the encoder's weights, which are small, and the value vectors that moved."""
+        return {
+            "encoder": self.dense_state(),
+            "content": self.content.take_delta(),
+            "coder": self.coder.take_delta(),
+        }
+
+    def read_delta(self, reader: StateReader) -> State:
+        """Check what `take_delta` of another tower returned.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        encoder = reader.part("encoder")
+        coder = self.coder.read_delta(reader.part("coder"), self.coder.num_values)
+        num_values = self.coder.num_values + len(coder["values"])
+        return {
+            "encoder": {
+                name: encoder.array(name, own.dtype, own.shape)
+                for name, own in self.dense_state().items()
+            },
+            "content": self.content.read_delta(reader.part("content"), num_values),
+            "coder": coder,
+        }
+
+    def apply_delta(self, delta: State) -> None:
+        """Embed as the other tower does."""
+        self.coder.apply_delta(delta["coder"])
+        self.content.apply_delta(delta["content"])
+        self._load_encoder(delta["encoder"])
+
     def save(self) -> State:
         """Return weights, value vectors and their map."""
         return {
@@ -125,5 +158,8 @@ class QueryTower(nn.Module):
         """Become what `save` described."""
         self.coder.load(state["coder"])
         self.content.load(state["content"])
-        weights = {name: torch.from_numpy(np.array(a)) for name, a in state["encoder"].items()}
+        self._load_encoder(state["encoder"])
+
+    def _load_encoder(self, arrays: State) -> None:
+        weights = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         self.encoder.load_state_dict(weights)

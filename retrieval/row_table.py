@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from domain.changed_rows import ChangedRows
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.arrays import room_for
 
 _TINY = 1e-10
@@ -47,6 +49,7 @@ class RowTable:
         self._num_rows = 0
         self._rate = config.learning_rate
         self._lent: list[tuple[Tensor | None, Tensor]] = []
+        self._changed = ChangedRows()
 
     @property
     def width(self) -> int:
@@ -65,6 +68,7 @@ class RowTable:
         first = self._num_rows
         self._make_room(num_rows)
         self._num_rows = num_rows
+        self._changed.grow(num_rows)
         self.reset(np.arange(first, num_rows))
 
     def reset(self, rows: NDArray[np.int64]) -> None:
@@ -73,6 +77,7 @@ class RowTable:
         noise = torch.randn((len(rows), self._config.width), generator=self._generator)
         self._weight_ND[index] = noise * self._config.init_std
         self._square_ND[index] = self._config.initial_square
+        self._changed.mark(rows)
 
     def read(self, rows: Tensor | None = None) -> Tensor:
         """Return the vectors of rows (None: all), without gradient.
@@ -116,11 +121,13 @@ class RowTable:
             square_RD = self._square_ND[: self._num_rows]
             square_RD.addcmul_(gradient_RD, gradient_RD)
             weight_RD.addcdiv_(gradient_RD, square_RD.sqrt().add_(_TINY), value=-rate)
+            self._changed.mark_all()
             return
         square_RD = self._square_ND[rows].addcmul_(gradient_RD, gradient_RD)
         step_RD = gradient_RD / square_RD.sqrt().add_(_TINY)
         self._square_ND[rows] = square_RD
         self._weight_ND.index_add_(0, rows, step_RD, alpha=-rate)
+        self._changed.mark(rows.numpy())
 
     def _make_room(self, num_rows: int) -> None:
         if num_rows <= len(self._weight_ND):
@@ -131,6 +138,38 @@ class RowTable:
             larger_ND = torch.zeros((room, self._config.width))
             larger_ND[: len(old_ND)] = old_ND
             setattr(self, name, larger_ND)
+
+    def take_delta(self) -> State:
+        """Return the vectors that moved since the last call; optimiser state stays."""
+        rows = self._changed.take()
+        return {
+            "num_rows": self._num_rows,
+            "rows": rows,
+            "weight": self._weight_ND.numpy()[rows],
+        }
+
+    def read_delta(self, reader: StateReader, num_rows: int) -> State:
+        """Check what `take_delta` of another table of `num_rows` rows returned.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        reader.integer("num_rows", num_rows, num_rows)
+        rows = reader.rows("rows", num_rows)
+        weight = reader.array("weight", np.float32, (len(rows), self._config.width))
+        return {"num_rows": num_rows, "rows": rows, "weight": weight}
+
+    def apply_delta(self, delta: State) -> None:
+        """Hold the vectors that the other table holds."""
+        self._make_room(delta["num_rows"])
+        self._num_rows = delta["num_rows"]
+        self._weight_ND.numpy()[delta["rows"]] = delta["weight"]
+        self._changed.grow(self._num_rows)
+        self._changed.clear()
+
+    def truncate(self, num_rows: int) -> None:
+        """Take the rows from `num_rows` on away."""
+        self._num_rows = min(self._num_rows, num_rows)
 
     def save(self) -> State:
         """Return vectors and optimiser state."""
@@ -146,3 +185,5 @@ class RowTable:
         self._square_ND = torch.from_numpy(np.array(state["square"], dtype=np.float32))
         self._num_rows = len(self._weight_ND)
         self._lent.clear()
+        self._changed = ChangedRows()
+        self._changed.grow(self._num_rows)

@@ -18,6 +18,8 @@ from torch.nn import functional
 
 from domain.events import Features
 from domain.features import FeatureSchema
+from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.item_tower import ItemTower, ItemVectors
 from retrieval.losses import softmax_loss
 from retrieval.negatives import Columns
@@ -63,6 +65,46 @@ class Scorer:
         """Start rows anew that now belong to other items."""
         self.items.reset(rows)
         self.prior.reset(rows)
+
+    def take_delta(self) -> State:
+        """Return what changed of towers and prior since the last call."""
+        return {
+            "items": self.items.take_delta(),
+            "queries": self.queries.take_delta(),
+            "prior": self.prior.take_delta(),
+            "weights": self.weights.save(),
+        }
+
+    def read_delta(self, reader: StateReader, num_rows: int, num_values: int) -> State:
+        """Check what `take_delta` of another scorer returned.
+
+        Args:
+            reader: what it returned.
+            num_rows: items that the other scorer has.
+            num_values: feature values of items that it had before the delta.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        return {
+            "num_rows": num_rows,
+            "items": self.items.read_delta(reader.part("items"), num_rows, num_values),
+            "queries": self.queries.read_delta(reader.part("queries")),
+            "prior": self.prior.read_delta(reader.part("prior"), num_rows),
+            "weights": self.weights.read_delta(reader.part("weights")),
+        }
+
+    def apply_delta(self, delta: State) -> None:
+        """Score as the other scorer does."""
+        self.items.apply_delta(delta["items"])
+        self.queries.apply_delta(delta["queries"])
+        self.prior.apply_delta(delta["prior"], delta["num_rows"])
+        self.weights.restore(delta["weights"])
+
+    def truncate(self, num_rows: int, num_values: int) -> None:
+        """Take away items from row `num_rows` on, which were reset, and their values likewise."""
+        self.items.truncate(num_rows, num_values)
+        self.prior.truncate(num_rows)
 
     @torch.no_grad()
     def embed_users(self, users: UserBatch, features: Sequence[Features]) -> Tensor:

@@ -13,7 +13,9 @@ from collections.abc import Collection, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.errors import SnapshotError
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.arrays import grown
 
 _WRITTEN_OFF = -1
@@ -111,3 +113,19 @@ def texts_of(state: State) -> list[list[str]]:
     texts = [state["vocabulary"][code] for code in state["codes"].tolist()]
     ends = np.cumsum(state["lengths"]).tolist()
     return [texts[end - length : end] for end, length in zip(ends, state["lengths"], strict=True)]
+
+
+def read_texts(reader: StateReader, num_rows: int) -> State:
+    """Check what `TextColumn.of_rows` returned for `num_rows` rows.
+
+    Raises:
+        SnapshotError: it is something else.
+    """
+    vocabulary = reader.texts("vocabulary")
+    codes = reader.array("codes", np.int32, (None,))
+    lengths = reader.array("lengths", np.int32, (num_rows,))
+    if len(codes) and not 0 <= codes.min() <= codes.max() < len(vocabulary):
+        raise SnapshotError(f"{reader.path}.codes: expected codes below {len(vocabulary)}")
+    if (lengths < 0).any() or lengths.sum() != len(codes):
+        raise SnapshotError(f"{reader.path}.lengths: expected lengths of {len(codes)} in all")
+    return {"vocabulary": vocabulary, "codes": codes, "lengths": lengths}

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.changed_rows import ChangedRows
+from domain.errors import SnapshotError
 from domain.state import State
+from domain.state_reading import StateReader
 from retrieval.arrays import grown
 from retrieval.id_rows import UNKNOWN
 from retrieval.popularity import DecayClock
@@ -47,6 +50,7 @@ class DecayedTransitions:
         self._counts_HNS = np.zeros((num, 0, max_successors))
         self._totals_HN = np.zeros((num, 0))
         self._num_rows = 0
+        self._changed = ChangedRows()
 
     def grow(self, num_rows: int) -> None:
         """Make room for rows below `num_rows`."""
@@ -54,6 +58,7 @@ class DecayedTransitions:
         self._counts_HNS = grown(self._counts_HNS, num_rows, 0.0, axis=1)
         self._totals_HN = grown(self._totals_HN, num_rows, 0.0, axis=1)
         self._num_rows = max(self._num_rows, num_rows)
+        self._changed.grow(num_rows)
 
     def reset(self, rows: NDArray[np.int64]) -> None:
         """Forget rows that now belong to other items, as origins and as successors."""
@@ -63,6 +68,8 @@ class DecayedTransitions:
         gone_NS = np.isin(self._next_NS, rows)
         self._next_NS[gone_NS] = UNKNOWN
         self._counts_HNS[:, gone_NS] = 0.0
+        self._changed.mark(rows)
+        self._changed.mark(np.flatnonzero(gone_NS.any(axis=1)))
 
     def learn(
         self,
@@ -77,6 +84,7 @@ class DecayedTransitions:
         if shift_H is not None:
             self._counts_HNS = np.ldexp(self._counts_HNS, -shift_H[:, None, None])
             self._totals_HN = np.ldexp(self._totals_HN, -shift_H[:, None])
+            self._changed.mark_all()
         scale_MH = self._clock.scale(times_ms).T
         for origin, successor, scale_H in zip(
             origins.tolist(), successors.tolist(), scale_MH, strict=True
@@ -87,6 +95,7 @@ class DecayedTransitions:
                 self._counts_HNS[:, origin, slot] = 0.0
             self._counts_HNS[:, origin, slot] += scale_H
             self._totals_HN[:, origin] += scale_H
+        self._changed.mark(origins)
 
     def _slot(self, origin: int, successor: int) -> tuple[int, bool]:
         next_S = self._next_NS[origin]
@@ -116,6 +125,48 @@ class DecayedTransitions:
             shares=shares_HE,
         )
 
+    def take_delta(self) -> State:
+        """Return the lists that changed since the last call, each whole."""
+        rows = self._changed.take()
+        return {
+            "rows": rows,
+            "next": self._next_NS[rows],
+            "counts": self._counts_HNS[:, rows],
+            "totals": self._totals_HN[:, rows],
+            "origin": self._clock.take_delta(),
+        }
+
+    def read_delta(self, reader: StateReader, num_rows: int) -> State:
+        """Check what `take_delta` of the transitions between `num_rows` rows returned.
+
+        Raises:
+            SnapshotError: it is something else.
+        """
+        (num, _, size), rows = self._counts_HNS.shape, reader.rows("rows", num_rows)
+        successors = reader.array("next", np.int32, (len(rows), size))
+        if successors.size and not UNKNOWN <= successors.min() <= successors.max() < num_rows:
+            raise SnapshotError(f"{reader.path}.next: expected rows below {num_rows}")
+        return {
+            "rows": rows,
+            "next": successors,
+            "counts": reader.array("counts", np.float64, (num, len(rows), size)),
+            "totals": reader.array("totals", np.float64, (num, len(rows))),
+            "origin": self._clock.read_delta(reader),
+        }
+
+    def apply_delta(self, delta: State) -> None:
+        """Count as the other does; there is room for the rows already."""
+        rows = delta["rows"]
+        self._next_NS[rows] = delta["next"]
+        self._counts_HNS[:, rows] = delta["counts"]
+        self._totals_HN[:, rows] = delta["totals"]
+        self._clock.apply_delta(delta["origin"])
+        self._changed.clear()
+
+    def truncate(self, num_rows: int) -> None:
+        """Take away the rows from `num_rows` on, which nobody has acted upon."""
+        self._num_rows = min(self._num_rows, num_rows)
+
     def save(self) -> State:
         """Return successors, counts, totals and origin."""
         n = self._num_rows
@@ -132,4 +183,6 @@ class DecayedTransitions:
         self._counts_HNS = np.array(state["counts"], dtype=np.float64)
         self._totals_HN = np.array(state["totals"], dtype=np.float64)
         self._num_rows = len(self._next_NS)
+        self._changed = ChangedRows()
+        self._changed.grow(self._num_rows)
         self._clock.load(state["clock"])

@@ -106,7 +106,7 @@ def test_delta_makes_a_twin_equal_and_holds_only_what_changed() -> None:
     columns.reset(np.array([7]))
     delta = columns.take_delta()
     assert delta["rows"].tolist() == [4, 7, 31, 32]
-    twin.apply_delta(delta)
+    twin.apply_delta(delta, 33)
     assert state_hash(twin.save()) == state_hash(columns.save())
     for condition in CONDITIONS:
         np.testing.assert_array_equal(twin.meeting(condition), columns.meeting(condition))
