@@ -11,11 +11,13 @@ from app.learners import LearnerConfigs, build_learners
 from app.settings import Settings
 from app.snapshot_desk import LocalSnapshotDesk
 from domain.clock import Clock
-from domain.errors import LogUnavailableError
+from domain.deltas import DeltaLearner, DeltaPoint
+from domain.errors import LogUnavailableError, SnapshotNotFoundError
 from domain.event_log import EventLog
 from domain.features import FeatureSchema, schema_from_mapping
 from monitoring.metrics import Metrics
 from monitoring.signal_store import FILE_NAME
+from serving.delta_follower import DeltaFollower
 from serving.impression_log import ImpressionLog
 from serving.live_models import LiveModels, LiveModelSlot
 from serving.publish import Publisher
@@ -23,8 +25,10 @@ from serving.recommend import Recommender
 from serving.server import ServerHandle, Services, create_server
 from serving.signal_feed import SignalFeed
 from serving.tail import LogTail
-from serving.watcher import SnapshotWatcher, WatcherParts
+from serving.watcher import SnapshotPlace, SnapshotWatcher, WatcherParts
+from snapshot.deltas import LocalDeltaStore
 from snapshot.local_store import LocalSnapshotStore, Snapshot
+from snapshot.manifest import Manifest
 from stream.deduplicator import Deduplicator
 from stream.feature_store import FeatureStore
 from stream.open_log import open_log
@@ -41,6 +45,8 @@ class StoredModels:
     def __init__(self, store: LocalSnapshotStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+        self._listed: list[str] = []
+        self._manifests: dict[str, Manifest] = {}
 
     def current_id(self) -> str | None:
         """Return the id of the snapshot to serve, None when there is none."""
@@ -49,6 +55,25 @@ class StoredModels:
     def earlier_ids(self, snapshot_id: str) -> list[str]:
         """Return the ids of the snapshots before one, newest first."""
         return [one for one in reversed(self._store.ids()) if one < snapshot_id]
+
+    def place_of(self, snapshot_id: str) -> SnapshotPlace:
+        """Return where a snapshot stands in its trainer's chain, and whether it is its newest.
+
+        Manifests never change, so they are read again only when there are other snapshots.
+
+        Raises:
+            SnapshotNotFoundError: there is no such snapshot, or its manifest is damaged.
+        """
+        ids = self._store.ids()
+        if ids != self._listed:
+            self._manifests = {one.snapshot_id: one for one in self._store.list()}
+            self._listed = ids
+        manifest = self._manifests.get(snapshot_id)
+        if manifest is None:
+            raise SnapshotNotFoundError(f"snapshot {snapshot_id}: not there, or damaged")
+        others = [one for one in self._manifests.values() if one is not manifest]
+        newest = all(other.parent_id != snapshot_id for other in others)
+        return SnapshotPlace(_point_of(manifest), newest=newest)
 
     def load_models(self, snapshot_id: str) -> LiveModels:
         """Build models of their own from a verified snapshot.
@@ -67,6 +92,15 @@ def live_models(snapshot: Snapshot, settings: Settings) -> LiveModels:
     learners.ranking.load(states["ranking"])
     learners.memory.load(states["memory"])
     learners.retrieval.load(states["retrieval"])
+    led_on: dict[str, DeltaLearner] = {
+        "ranking": learners.ranking,
+        "memory": learners.memory,
+        "retrieval": learners.retrieval,
+    }
+    point = _point_of(manifest) if settings.delta_follower.enabled else None
+    if point is not None:
+        for learner in led_on.values():
+            learner.follow()
     feature_store = FeatureStore(schema, settings.feature_store)
     feature_store.load(states["stream"]["feature_store"])
     deduplicator = Deduplicator(settings.deduplicator)
@@ -81,7 +115,17 @@ def live_models(snapshot: Snapshot, settings: Settings) -> LiveModels:
         memory=learners.memory,
         feature_store=feature_store,
         deduplicator=deduplicator,
+        base_id=manifest.snapshot_id,
+        base_point=point,
+        point=point,
+        delta_learners=led_on,
     )
+
+
+def _point_of(manifest: Manifest) -> DeltaPoint | None:
+    """Return how far into its trainer's chain of deltas a snapshot reaches."""
+    place = manifest.extra.get("delta")
+    return None if place is None else DeltaPoint(place["chain"], place["number"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +159,10 @@ def running_server(
         source = StoredModels(store, settings)
         parts = WatcherParts(source=source, schema=schema, slot=slot, tail=tail, log=logs[2])
         watcher = SnapshotWatcher(parts, clock, settings.watcher, metrics.serving)
+        deltas = LocalDeltaStore(settings.data.deltas)
+        follower = DeltaFollower(
+            deltas, slot, clock, settings.delta_follower, metrics.serving.freshness
+        )
         recommender = Recommender(slot, clock, settings.recommender, impressions, metrics.serving)
         publisher = Publisher(impressions, schema, clock, settings.publisher, metrics.serving)
         services = Services(
@@ -132,6 +180,8 @@ def running_server(
         stack.callback(tail.stop)
         watcher.start()
         stack.callback(watcher.stop)
+        follower.start()
+        stack.callback(follower.stop)
         handle.start()
         stack.callback(handle.stop)
         yield RunningServer(handle, slot)
