@@ -17,6 +17,10 @@ HtmlOption: TypeAlias = Annotated[
     Path | None,
     typer.Option("--html", help="Write the report as a page to look at.", metavar="FILE"),
 ]
+MarkdownOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--markdown", help="Write the tables as Markdown.", metavar="FILE"),
+]
 FromOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--from", help="Begin at this event time: ISO (UTC) or ms.", metavar="TIME"),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, Learners, build_learners
@@ -33,10 +31,11 @@ from monitoring.reactions import ReactionList
 from replay.baselines import CounterBaseline
 from replay.dataset import Dataset
 from replay.intervals import BootstrapConfig
-from replay.next_item import NextItemWatch, next_item_in_words
+from replay.next_item import NextItemWatch
 from replay.prequential import Prequential
 from replay.records import ReplayRecords, records_path
 from replay.report import measure
+from replay.report_markdown import markdown
 from replay.retrieval_baselines import RetrievalBaselines
 from replay.river_baselines import FACTORISATION, LOGISTIC, RiverVariant
 from replay.run import ReplayCounts, count_demands, replay_events
@@ -174,9 +173,7 @@ def _numbers(parts: _Parts, records: ReplayRecords, bootstrap: BootstrapConfig) 
             {**signal_to_plain(one), "severity": one.severity, "sentence": one.describe()}
             for one in parts.signals.signals
         ],
-        "reactions": [
-            {**asdict(one), "sentence": one.describe()} for one in parts.done.reactions
-        ],
+        "reactions": [{**asdict(one), "sentence": one.describe()} for one in parts.done.reactions],
     }
 
 
@@ -277,48 +274,22 @@ def _progress(console: Console, total: int) -> Iterator[Any]:
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
-    """Print the second half's quality of every variant as a table."""
-    table = Table(title=f"{report['dataset']}: second half, scored before learned")
-    table.add_column("variant", no_wrap=True)
-    for name in ("AUC", "session\nGAUC", "NE", "calibration", "examples"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, variant in report["variants"].items():
-        half = variant["second_half"]
-        numbers = [_number(half[key]) for key in ("auc", "gauc", "ne", "calibration")]
-        table.add_row(name, *numbers, f"{half['examples']:,}")
-    console.print(table)
-    say = partial(console.print, soft_wrap=True, highlight=False)
-    _print_retrievers(report, say)
-    if "partial" in report:
-        say(f"PARTIAL: {report['partial']}")
-    for sentence in report["words"]:
-        say(sentence)
-    say(
-        f"{report['events']:,} events, {report['examples']:,} examples, "
-        f"{report['duplicates']:,} duplicates, {report['late']:,} late, "
-        f"{report['dead_letters']:,} dead letters in {report['seconds']:.0f} s"
-    )
+    """Print the second half as Markdown, which a terminal can show and an issue can hold."""
+    text = markdown(report, intervals=False)
+    console.print(text, soft_wrap=True, highlight=False, markup=False, end="")
 
 
-def _print_retrievers(report: dict[str, Any], say: Callable[[str], None]) -> None:
-    found = report["retrieval"]
-    say(
-        f"Retrieval of the next item, whole catalog ({found['catalog']:,} items, "
-        f"{found['predictions']:,} predictions)"
-    )
-    for name, one in report["retrievers"].items():
-        numbers = [f"{metric} {_number(one[key]['value'])}" for metric, key in _RETRIEVAL_SHOWN]
-        say(f"- {name}: {', '.join(numbers)}")
-    if report["next_item"] is not None:
-        for sentence in next_item_in_words(report["next_item"]):
-            say(f"- {sentence}")
+def write_markdown(report: dict[str, Any], path: Path) -> None:
+    """Write the same with intervals.
 
-
-_RETRIEVAL_SHOWN = (("recall@20", "recall@20"), ("NDCG@20", "ndcg@20"), ("MRR", "mrr"))
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(markdown(report, intervals=True))
+    except OSError as error:
+        raise ConfigError(f"--markdown {path}: cannot be written: {error.strerror}") from error
 
 
 def write_report(outcome: ReplayOutcome, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
@@ -33,7 +33,7 @@ from app.journal_options import (
     SnapshotOption,
 )
 from app.options import ConfigOption, SetOption, settings_from
-from app.replay_options import FromOption, HtmlOption, OutOption, UntilOption
+from app.replay_options import FromOption, HtmlOption, MarkdownOption, OutOption, UntilOption
 from domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def replay(
     path: PathOption = None,
     out: OutOption = None,
     html: HtmlOption = None,
+    markdown: MarkdownOption = None,
     from_: FromOption = None,
     until: UntilOption = None,
     limit: LimitOption = None,
@@ -83,8 +84,8 @@ def replay(
 
     Prints the quality of the online model, with and without the error memory, beside a copy that
     stopped learning half-way and baselines. Instead of a dataset it replays an event log, --log,
-    with the schema of --config. With --out or --html, Ctrl-C leaves a report on what was replayed
-    so far. See docs/replay.md; `headrace compare` tells two replays apart.
+    with the schema of --config. With --out, --html or --markdown, Ctrl-C leaves a report on what
+    was replayed so far. See docs/replay.md; `headrace compare` tells two replays apart.
 
     With --journal, learns again what a trainer learned live, in the same order, and compares the
     bits of everything learned with its snapshot; ends with status 1 when they differ.
@@ -110,25 +111,36 @@ def replay(
         overrides.append(f"seed={seed}")
     settings = settings_from(config, overrides, log=log)
     chosen = _part(_chosen(settings, context.params), from_, until)
-    raise typer.Exit(_measure(settings, chosen, out, html, _command_line(context)))
+    files = _Files(out, html, markdown)
+    raise typer.Exit(_measure(settings, chosen, files, _command_line(context)))
 
 
-def _measure(
-    settings: Settings, dataset: Dataset, out: Path | None, html: Path | None, command: str
-) -> int:
+class _Files(NamedTuple):
+    """Where a report is written to."""
+
+    out: Path | None
+    html: Path | None
+    markdown: Path | None
+
+
+def _measure(settings: Settings, dataset: Dataset, files: _Files, command: str) -> int:
     from rich.console import Console
 
-    from app.replay_run import ReplayWishes, print_report, run_replay, write_html, write_report
+    from app import replay_run
+    from app.replay_run import ReplayWishes, print_report, run_replay
 
-    wishes = ReplayWishes(keep_partial=bool(out or html), command=command)
+    wishes = ReplayWishes(keep_partial=any(files), command=command)
     outcome = run_replay(settings, dataset, Console(stderr=True), wishes)
     print_report(outcome.report, Console())
-    if out is not None:
-        write_report(outcome, out)
-        typer.echo(f"Wrote {out}")
-    if html is not None:
-        write_html(outcome.report, html)
-        typer.echo(f"Wrote {html}")
+    if files.out is not None:
+        replay_run.write_report(outcome, files.out)
+    if files.html is not None:
+        replay_run.write_html(outcome.report, files.html)
+    if files.markdown is not None:
+        replay_run.write_markdown(outcome.report, files.markdown)
+    for path in files:
+        if path is not None:
+            typer.echo(f"Wrote {path}")
     return EXIT_INTERRUPTED if outcome.counts.interrupted else 0
 
 

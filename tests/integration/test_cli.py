@@ -27,7 +27,7 @@ FLAGS = {
     "train": {*SHARED, "--until-end", "--on-gap"},
     "serve": {*SHARED, "--grpc", "--insecure", "--workers"},
     "replay": {
-        *DATASET, *SHARED, "--out", "--html", "--from", "--until", "--seed", "--journal",
+        *DATASET, *SHARED, "--out", "--html", "--markdown", "--from", "--until", "--seed", "--journal",
         "--snapshot",
         "--user-column", "--item-column", "--time-column", "--time-unit", "--kind-column",
         "--value-column", "--label-column", "--impression-column", "--context-column",

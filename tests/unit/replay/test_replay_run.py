@@ -21,6 +21,7 @@ from domain.requests import Candidates, History, RetrievalRequest, UserView
 from replay.intervals import BootstrapConfig
 from replay.prequential import Prequential
 from replay.report_html import page
+from replay.report_markdown import markdown
 from replay.retrieval_baselines import RetrievalBaselines
 from replay.run import count_demands, replay_events
 from replay.scenarios import SCENARIOS, Noise
@@ -96,6 +97,7 @@ def test_report_can_be_printed_for_people(report: dict[str, Any]) -> None:
     console = Console(file=io.StringIO(), width=200)
     print_report(report, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text == markdown(report, intervals=False)
     assert f"{report['variants']['online']['second_half']['auc']:.4f}" in text
     assert "online+memory" in text
 
