@@ -168,11 +168,27 @@ class FaissIvfIndex:
         without a filter; when few are, all lists are, and the answer is exact. Whoever still comes
         back short is searched for in all lists.
         """
+        probes = self._probes * effort
+        if exclude is None and allowed is None and effort == 1 and k < len(self):
+            scores_BK, ids_BK = self._index.search(queries_BD, k)
+            if NO_ID not in ids_BK[:, -1]:
+                return Hits(ids_BK, scores_BK)
+        return self.search_lists(queries_BD, k, exclude=exclude, allowed=allowed, probes=probes)
+
+    def search_lists(
+        self,
+        queries_BD: NDArray[np.float32],
+        k: int,
+        *,
+        exclude: NDArray[np.int64] | None = None,
+        allowed: NDArray[np.bool_] | None = None,
+        probes: int,
+    ) -> Hits:
+        """As `search`, with so many lists probed before any widening; exact with all of them."""
         num = len(self)
         if not num:
             return empty_hits(len(queries_BD), k)
-        queries_BD = np.ascontiguousarray(queries_BD)
-        most, probes = num, self._probes * effort
+        queries_BD, most = np.ascontiguousarray(queries_BD), num
         if allowed is None:
             selector = _all_but(exclude)
         else:
@@ -195,11 +211,8 @@ class FaissIvfIndex:
         return hits
 
     def _probe(self, queries_BD: NDArray[np.float32], k: int, selector: Any, probes: int) -> Hits:
-        if selector is None and probes == self._index.nprobe:
-            scores_BK, ids_BK = self._index.search(queries_BD, k)
-        else:
-            parameters = _faiss.SearchParametersIVF(sel=selector, nprobe=probes)
-            scores_BK, ids_BK = self._index.search(queries_BD, k, params=parameters)
+        parameters = _faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+        scores_BK, ids_BK = self._index.search(queries_BD, k, params=parameters)
         return Hits(ids_BK, scores_BK)
 
     def _start(
@@ -232,6 +245,13 @@ class FaissIvfIndex:
     ) -> None:
         vectors_MD, lists_M = np.ascontiguousarray(vectors_MD), np.ascontiguousarray(lists_M)
         _add_preassigned(self._index, vectors_MD, lists_M, np.ascontiguousarray(ids))
+
+    def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return copies of the vectors of ids that are held."""
+        if not len(ids):
+            return np.zeros((0, self._width), dtype=np.float32)
+        found: NDArray[np.float32] = self._index.reconstruct_batch(ids)
+        return found
 
     def held(
         self, first_list: int, last_list: int

@@ -17,7 +17,8 @@ from domain.state import State
 from retrieval.exact_index import ExactIndex
 from retrieval.faiss_flat_index import FaissFlatIndex
 from retrieval.faiss_ivf_index import FaissIvfIndex
-from retrieval.vector_index import IndexConfig, VectorIndex
+from retrieval.recall_probe import RecallProbe
+from retrieval.vector_index import Hits, IndexConfig, VectorIndex
 
 VectorsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Current vectors float32 (M, width) of M rows."""
@@ -33,11 +34,53 @@ class LiveIndex:
         self._index = self._make(0)
         self._cursor = 0
         self._waiting: dict[int, None] = {}
+        self._changes: dict[int, bool] | None = None
+        self._probe: RecallProbe | None = None
 
     @property
     def index(self) -> VectorIndex:
         """Return the index to search."""
         return self._index
+
+    def search(
+        self,
+        queries_BD: NDArray[np.float32],
+        k: int,
+        *,
+        exclude: NDArray[np.int64] | None = None,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> Hits:
+        """Find the k best rows of each query, as `VectorIndex.search`; some queries are kept."""
+        if self._probe is not None:
+            self._probe.offer(queries_BD, k, exclude, allowed)
+        return self._index.search(queries_BD, k, exclude=exclude, allowed=allowed)
+
+    def keep_queries(self, every: int) -> RecallProbe:
+        """Keep one query in so many from now on, and leave it to the caller to make lists anew.
+
+        A trainer makes worn lists anew at once, so that the same log gives the same index; whoever
+        calls this answers requests meanwhile, and makes them aside (`retraining`).
+        """
+        self._probe = RecallProbe(every)
+        return self._probe
+
+    def begin_changes(self) -> None:
+        """Note which rows change from now on."""
+        self._changes = {}
+
+    def take_changes(self) -> dict[int, bool]:
+        """Return the rows that changed since the last call and whether each is still held."""
+        assert self._changes is not None, "begin_changes comes first"
+        changes, self._changes = self._changes, {}
+        return changes
+
+    def end_changes(self) -> None:
+        """Note no changes any more."""
+        self._changes = None
+
+    def replace(self, index: FaissIvfIndex) -> None:
+        """Search another index from now on, which holds the same rows and vectors."""
+        self._index = index
 
     @property
     def num_waiting(self) -> int:
@@ -51,6 +94,8 @@ class LiveIndex:
     def drop(self, rows: NDArray[np.int64]) -> None:
         """Take rows out at once."""
         self._index.remove(rows)
+        if self._changes is not None:
+            self._changes.update(dict.fromkeys(rows.tolist(), False))
         for row in rows.tolist():
             self._waiting.pop(row, None)
 
@@ -69,7 +114,8 @@ class LiveIndex:
         self._waiting.clear()
         rows = np.unique(np.concatenate([waiting, touched, turn]))
         self._take_in(rows[available[rows]])
-        if isinstance(self._index, FaissIvfIndex) and self._index.is_worn:
+        kept = self._probe is not None
+        if isinstance(self._index, FaissIvfIndex) and self._index.is_worn and not kept:
             self.rebuild(available)
 
     def synchronise(self, available: NDArray[np.bool_]) -> None:
@@ -89,6 +135,8 @@ class LiveIndex:
         if not len(rows):
             return
         self._index.upsert(rows, self._vectors_of(rows))
+        if self._changes is not None:
+            self._changes.update(dict.fromkeys(rows.tolist(), True))
         if self._config.kind == "auto" and isinstance(self._index, FaissFlatIndex):
             self._outgrow(self._index)
 
