@@ -23,6 +23,7 @@ from monitoring.dashboard.records import Look
 from monitoring.dashboard.words import moment, number, percent
 from monitoring.drift_signal import DriftSignal
 from monitoring.field_report import FieldDistribution, FieldWindow
+from monitoring.reactions import Reaction
 
 MAP = "field-map"
 _MAX_FIELDS = 40
@@ -58,7 +59,9 @@ def build(look: Look, view: View) -> Component:
     if not look.records.places.drift.exists():
         return panel("No drift records yet", empty("A trainer writes them as it runs."))
     windows = look.records.drift(lambda store: store.windows())
-    return html.Div([_signals(look.signals), _fields(look, view, windows)])
+    return html.Div(
+        [_signals(look.signals), *_reactions(look.reactions), _fields(look, view, windows)]
+    )
 
 
 def _signals(signals: Sequence[DriftSignal]) -> Component:
@@ -92,6 +95,15 @@ def _signals(signals: Sequence[DriftSignal]) -> Component:
         note=f"{len(live)} live, {len(ended)} ended. Times are event times.",
         wide=True,
     )
+
+
+def _reactions(done: Sequence[Reaction]) -> list[Component]:
+    """Return nothing where nothing was done: reactions are off unless they were asked for."""
+    if not done:
+        return []
+    rows = [[one.describe(), moment(one.time_ms)] for one in done]
+    shown = table("What the trainer did about drift", ["What", "When (UTC)"], rows)
+    return [panel("Reactions", shown, note="Times are event times.", wide=True)]
 
 
 def _fields(look: Look, view: View, windows: Sequence[FieldWindow]) -> Component:

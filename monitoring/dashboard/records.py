@@ -12,6 +12,8 @@ from typing import Protocol, TypeVar
 from domain.clock import Clock
 from monitoring.drift_signal import DriftSignal
 from monitoring.metric_history import Frame, HistoryReader, Source
+from monitoring.reaction_store import read_reactions
+from monitoring.reactions import Reaction
 from monitoring.signal_store import SignalStore
 
 T = TypeVar("T")
@@ -20,6 +22,7 @@ TRAINER = "trainer"
 WEEK_MS = 7 * 24 * 3_600_000
 _NEAR_A_WEEK_MS = 2 * 3_600_000
 _SIGNALS = 200
+_REACTIONS = 50
 _SHORTEST_MS = 60_000
 
 
@@ -156,6 +159,12 @@ class Look:
     def signals(self) -> list[DriftSignal]:
         """Return the newest drift signals, newest first."""
         return self.records.drift(lambda store: store.list(limit=_SIGNALS))
+
+    @cached_property
+    def reactions(self) -> list[Reaction]:
+        """Return what the trainer did about drift lately, newest first."""
+        path = self.records.places.drift
+        return read_reactions(path, _REACTIONS) if path.exists() else []
 
     @property
     def num_live_signals(self) -> int:

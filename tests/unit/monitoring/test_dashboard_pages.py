@@ -16,6 +16,8 @@ from monitoring.dashboard.config import DashboardConfig
 from monitoring.dashboard.page import View
 from monitoring.dashboard.records import Records
 from monitoring.dashboard.web import PAGES, change_served, create_app, draw
+from monitoring.reaction_store import ReactionStore
+from monitoring.reactions import Reaction
 from snapshot.local_store import LocalSnapshotStore
 from tests.dashboard_worlds import ENDED, LIVE, past_run, records_in
 
@@ -105,6 +107,16 @@ def test_drift_lists_signals_and_maps_fields(records: Records) -> None:
         ("reference", [0.5, 0.5]),
         ("now", [0.9, 0.1]),
     ]
+
+
+def test_drift_shows_what_was_done_about_it_once_something_was(tmp_path: Path) -> None:
+    records = records_in(past_run(tmp_path / "data"))
+    assert "Reactions" not in words(parts(records, "/drift"))
+    done = Reaction(name="reset_memory", time_ms=5, stream=LIVE.stream, cause=LIVE.describe())
+    store = ReactionStore(records.places.drift)
+    store.write_reactions([done])
+    store.close()
+    assert [done.describe()] in [row[:1] for row in rows(parts(records, "/drift"))]
 
 
 def test_drift_shows_what_the_address_asks_for(records: Records) -> None:
