@@ -230,7 +230,10 @@ class Recommender:
 
     @contextmanager
     def _turn(self, deadline: Deadline) -> Iterator[None]:
+        began_s = self._clock.stopwatch_s()
         with self._admission.turn(deadline):
+            waited_s = self._clock.stopwatch_s() - began_s
+            self._metrics.queue_seconds.labels(place="turn").observe(waited_s)
             deadline.check("work on it began")
             yield
 

@@ -130,6 +130,36 @@ def test_refused_callers_are_told_when_to_come_again(start):
     assert items_of(running.result()) == ["i9"]
 
 
+def test_time_in_both_queues_is_measured(start):
+    gate, entered = threading.Event(), threading.Event()
+    server = start({"recommender": RecommenderConfig(max_concurrency=1, max_waiting=1)})
+    bundles = []
+
+    def make():
+        bundles.append(make_models("s2"))
+        make_known(bundles[-1], "ann")
+        return bundles[-1]
+
+    def wait() -> None:
+        entered.set()
+        gate.wait(10)
+
+    server.serve("s2", make)
+    bundles[0].ranker.predict = SlowRanker(wait).predict
+    request = recommender_pb2.RecommendRequest(user_id="ann", limit=1)
+    calls = [server.recommender.Recommend.future(request, timeout=10.0)]
+    assert entered.wait(5)
+    calls.append(server.recommender.Recommend.future(request, timeout=10.0))
+    until(lambda: count(server.metrics.in_flight) == 2)
+    time.sleep(0.3)
+    gate.set()
+    assert [items_of(call.result()) for call in calls] == [["i9"], ["i9"]]
+    for place, least_s in (("thread", 0.0), ("turn", 0.2)):
+        waited = server.metrics.queue_seconds.labels(place=place)
+        assert waited._sum.get() > least_s
+        assert sum(bucket.get() for bucket in waited._buckets) == 2
+
+
 def test_a_huge_request_is_refused_and_the_connection_lives_on(start):
     server = start(max_message_bytes=100_000)
     for _ in range(6):
