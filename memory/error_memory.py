@@ -86,6 +86,7 @@ class ErrorMemory:
         self._centre_D = np.zeros(hidden_size)
         self._centred_weight = 0.0
         self._log2_weight = 0.0
+        self._half_life_scale = 1.0
         self._newest_ms: int | None = None
         self._reset_ms = 0
 
@@ -154,6 +155,10 @@ class ErrorMemory:
             self._buckets_KBH3,
         )
         self._written_H += weight * known_NH.sum(axis=0)
+
+    def scale_half_life(self, factor: float) -> None:
+        """Forget at this many times the configured half-life from now on; not saved."""
+        self._half_life_scale = factor
 
     def reset(self) -> None:
         """Forget everything written; to be called when the base model is replaced."""
@@ -264,7 +269,7 @@ class ErrorMemory:
             self._reset_ms = self._newest_ms
         if self._config.half_life_ms is None:
             return
-        self._log2_weight += passed_ms / self._config.half_life_ms
+        self._log2_weight += passed_ms / (self._config.half_life_ms * self._half_life_scale)
         if self._log2_weight >= _RESCALE_HALVINGS:
             self._scale_down(int(self._log2_weight))
 

@@ -30,6 +30,7 @@ class ErrorMemoryLearner:
         # Drawn from once, for the hash, which the state holds; so the generator is not kept.
         generator = np.random.default_rng([seed, zlib.crc32(b"memory.hash")])
         self._gamma = config.gamma
+        self._forgets = config.half_life_ms is not None
         self._hidden_size = hidden_size
         self._num_heads = num_heads
         self._memory = ErrorMemory(config, hidden_size, num_heads, generator)
@@ -120,6 +121,16 @@ class ErrorMemoryLearner:
                 errors_NH = estimate_errors(self._memory.read(hidden_ND), base_NH, self._gamma)
             self._choice.observe(base_NH, errors_NH, labels_NH)
             self._memory.write(hidden_ND, base_NH, labels_NH, time_ms)
+
+    @property
+    def forgets(self) -> bool:
+        """Return whether there is a half-life."""
+        return self._forgets
+
+    def scale_half_life(self, factor: float) -> None:
+        """Forget at this many times the configured half-life from now on; not saved."""
+        with self._lock:
+            self._memory.scale_half_life(factor)
 
     def reset(self) -> None:
         """Forget what was written, as when the base model is replaced; lambda's evidence stays."""
