@@ -19,6 +19,7 @@ PACKAGES = (
     "monitoring",
     "replay",
     "app",
+    "client",
 )
 GENERATED = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
 
