@@ -65,6 +65,7 @@ class PageHinkleyBank:
         # values, mean, sum up, its least, sum down, its greatest, whether the last was an alarm
         self._sum_S7 = np.zeros((num_streams, 7))
         self._sum_S7[:, 6] = 1.0  # so that the first value starts afresh
+        self._one_1, self._alarm_1 = np.zeros(1), np.zeros(1, np.bool_)
 
     def run(self, stream: int, value_N: NDArray[np.float64]) -> NDArray[np.int64]:
         """Show values to one stream; return the indices that raised an alarm, int64."""
@@ -76,11 +77,14 @@ class PageHinkleyBank:
 
     def show(self, stream: int, value: float) -> bool:
         """Show one value to one stream; return whether it raised an alarm."""
-        return bool(_show_page_hinkley(value, self._rule, self._sum_S7[stream]))
+        self._one_1[0] = value
+        _page_hinkley_one(self._one_1, self._rule, self._sum_S7[stream], self._alarm_1)
+        return bool(self._alarm_1[0])
 
     def update(self, value_S: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Show one value to every stream, NaN for none; return which raised an alarm, bool (S,)."""
         alarm_S = np.zeros(len(value_S), np.bool_)
+        value_S = np.ascontiguousarray(value_S, np.float64)
         _page_hinkley_each(value_S, self._rule, self._sum_S7, alarm_S)
         return alarm_S
 
@@ -93,37 +97,33 @@ class PageHinkleyBank:
         self._sum_S7 = state["sums"].copy()
 
 
-def _page_hinkley_show(value, rule, sum_7):  # type: ignore[no-untyped-def]
-    """Show one value; return whether it raises an alarm."""
-    if sum_7[6] != 0.0:
-        sum_7[:] = 0.0
-        sum_7[3] = math.inf
-        sum_7[5] = -1.0  # river's start of the greatest sum down
-    sum_7[0] += 1.0
-    sum_7[1] += (1.0 / sum_7[0]) * (value - sum_7[1])
-    off = value - sum_7[1]
-    sum_7[2] = rule[3] * sum_7[2] + off - rule[1]
-    sum_7[4] = rule[3] * sum_7[4] + off + rule[1]
-    sum_7[3] = min(sum_7[3], sum_7[2])
-    sum_7[5] = max(sum_7[5], sum_7[4])
-    if sum_7[0] < rule[0]:
-        return False
-    changed = sum_7[2] - sum_7[3] > rule[2] or sum_7[5] - sum_7[4] > rule[2]
-    sum_7[6] = 1.0 if changed else 0.0
-    return changed
-
-
-def _page_hinkley_show_all(value_N, rule, sum_7, alarm_N):  # type: ignore[no-untyped-def]
+def _show_all(value_N, rule, sum_7, alarm_N):  # type: ignore[no-untyped-def]
+    """Show values; say which raised an alarm. All that changes is in names, not in an array."""
+    least, slack, threshold, alpha = rule[0], rule[1], rule[2], rule[3]
+    seen, mean, up, lowest = sum_7[0], sum_7[1], sum_7[2], sum_7[3]
+    down, highest, afresh = sum_7[4], sum_7[5], sum_7[6] != 0.0
     for n in range(len(value_N)):
-        alarm_N[n] = _show_page_hinkley(value_N[n], rule, sum_7)
+        if afresh:
+            seen = mean = up = down = 0.0
+            lowest, highest = math.inf, -1.0  # river's start of the greatest sum down
+        seen += 1.0
+        mean += (1.0 / seen) * (value_N[n] - mean)
+        off = value_N[n] - mean
+        up = alpha * up + off - slack
+        down = alpha * down + off + slack
+        lowest = min(lowest, up)
+        highest = max(highest, down)
+        afresh = seen >= least and (up - lowest > threshold or highest - down > threshold)
+        alarm_N[n] = afresh
+    sum_7[0], sum_7[1], sum_7[2], sum_7[3] = seen, mean, up, lowest
+    sum_7[4], sum_7[5], sum_7[6] = down, highest, 1.0 if afresh else 0.0
 
 
-def _page_hinkley_show_each(value_S, rule, sum_S7, alarm_S):  # type: ignore[no-untyped-def]
+def _show_each(value_S, rule, sum_S7, alarm_S):  # type: ignore[no-untyped-def]
     for s in range(len(value_S)):
         if not math.isnan(value_S[s]):
-            alarm_S[s] = _show_page_hinkley(value_S[s], rule, sum_S7[s])
+            _page_hinkley_one(value_S[s : s + 1], rule, sum_S7[s], alarm_S[s : s + 1])
 
 
-_show_page_hinkley = compiled(_page_hinkley_show)
-_page_hinkley_one = compiled(_page_hinkley_show_all)
-_page_hinkley_each = compiled(_page_hinkley_show_each)
+_page_hinkley_one = compiled(_show_all)
+_page_hinkley_each = compiled(_show_each)
