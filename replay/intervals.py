@@ -273,7 +273,9 @@ def missing_reasons(examples: Examples) -> dict[str, str]:
     count, positives = len(examples.label_N), int(np.sum(examples.label_N == 1.0))
     if count == 0:
         return dict.fromkeys(METRICS, "no example has a known label")
-    one_class = f"all {count:,} labels are {'1' if positives else '0'}: nothing to tell apart"
+    kind = "1" if positives else "0"
+    labels = "the only label is" if count == 1 else f"all {count:,} labels are"
+    one_class = f"{labels} {kind}: nothing to tell apart"
     return {
         "auc": one_class,
         "gauc": "no session has both a positive and a negative label",

@@ -166,7 +166,7 @@ def _retrieval(report: Mapping[str, Any]) -> str:
         (
             "online (two towers)" if name == "online" else name,
             [
-                {"value": one[key], "reason": one.get("reason", "")}
+                {"value": one[key], "reason": one.get("reason", "") if one[key] is None else ""}
                 for key in ("coverage", "novelty_bits", "popularity_share")
             ],
         )

@@ -30,6 +30,7 @@ class _Lists:
     """What the recommended lists of one retriever were made of."""
 
     places: int = 0
+    places_with_past: int = 0
     popular_places: int = 0
     surprise_bits: float = 0.0
     items: dict[str, int] = field(default_factory=dict)
@@ -140,6 +141,7 @@ class SideBySide:
 
     def _count(self, lists: _Lists, items: Sequence[str], bar: int) -> None:
         lists.places += len(items)
+        lists.places_with_past += len(items) if self._num_taken else 0
         for item in items:
             taken = self._taken.get(item, 0)
             lists.popular_places += taken >= bar
@@ -165,17 +167,17 @@ class SideBySide:
 
 
 def _summary(lists: _Lists, catalog: int) -> dict[str, Any]:
-    if not lists.places:
-        return {
-            "lists": 0,
-            "coverage": None,
-            "novelty_bits": None,
-            "popularity_share": None,
-            "reason": "nobody with a history took an item in the second half",
-        }
-    return {
+    found: dict[str, Any] = {
         "lists": -(-lists.places // LIST_SIZE),
-        "coverage": len(lists.items) / catalog if catalog else None,
-        "novelty_bits": lists.surprise_bits / lists.places,
-        "popularity_share": lists.popular_places / lists.places,
+        "coverage": None,
+        "novelty_bits": None,
+        "popularity_share": None,
     }
+    if not lists.places:
+        return {**found, "reason": "nobody with a history took an item in the second half"}
+    found["coverage"] = len(lists.items) / catalog if catalog else None
+    if not lists.places_with_past:
+        return {**found, "reason": "nothing had been learned of what is taken before these lists"}
+    found["novelty_bits"] = lists.surprise_bits / lists.places_with_past
+    found["popularity_share"] = lists.popular_places / lists.places_with_past
+    return found

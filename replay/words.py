@@ -9,7 +9,7 @@ import numpy as np
 from domain.errors import DatasetError
 from monitoring import quality
 from replay.compare import TITLES, CompareConfig, Difference, compare
-from replay.intervals import BootstrapConfig
+from replay.intervals import BootstrapConfig, missing_reasons
 from replay.records import ReplayRecords
 from replay.report import RANK_METRICS, rank_gains
 from replay.retrieval_baselines import ITEM_ITEM, POPULAR, REPEAT
@@ -34,7 +34,7 @@ def in_words(records: ReplayRecords, bootstrap: BootstrapConfig) -> list[str]:
 def _ranking(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
     best = _best_baseline(records)
     if not best:
-        return "Ranking: nothing to compare with, no baseline has an AUC in the second half."
+        return f"Ranking: nothing to compare, no variant has an AUC: {_why_no_auc(records)}."
     found = _against(records, SERVED, best, _RANKING_METRICS, bootstrap)
     return _verdict("Ranking", f"the best baseline, {best}", SERVED, best, found)
 
@@ -113,6 +113,15 @@ def _best_baseline(records: ReplayRecords) -> str:
     return max(known, key=lambda name: known[name]) if known else ""
 
 
+def _why_no_auc(records: ReplayRecords) -> str:
+    shown = records.examples
+    second = shown.columns["ordinal"] >= records.split_at
+    rows = shown.known(0, second) if len(shown) else np.zeros(0, np.int64)
+    if not any(name.startswith(_BASELINE_PREFIXES) for name in shown.scores):
+        return "there is no baseline"
+    return missing_reasons(shown.examples(0, rows))["auc"]
+
+
 def _recall(records: ReplayRecords, name: str) -> float | None:
     taken = records.taken
     rank_M = taken.ranks[name][taken.columns["ordinal"] >= records.split_at]
@@ -153,7 +162,9 @@ def _verdict(
     if any(one.verdict == "no difference" for one in differences):
         titles = ", ".join(TITLES[one.metric] for one in differences if one.change is not None)
         return f"{topic}: {model} is no better and no worse than {subject} (on {titles})."
-    return f"{topic}: {model} cannot be told from {subject}: too little was measured."
+    reasons = dict.fromkeys(one.reason for one in differences if one.reason)
+    why = "; ".join(reasons) or "nothing was measured"
+    return f"{topic}: {model} cannot be told from {subject}: {why}."
 
 
 def _told(one: Difference) -> str:

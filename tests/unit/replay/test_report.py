@@ -140,7 +140,9 @@ def test_nothing_measured_is_null_with_a_reason_everywhere() -> None:
         "value": None, "low": None, "high": None, "reason": "no example has a known label",
     }  # fmt: skip
     assert "nobody with a history took an item" in text
-    assert in_words(nothing, FEW)[0].startswith("Ranking: nothing to compare with")
+    assert in_words(nothing, FEW)[0] == (
+        "Ranking: nothing to compare, no variant has an AUC: there is no baseline."
+    )
 
 
 # Slices
