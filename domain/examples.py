@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.events import Features
 from domain.requests import CapturedRequest, UserView
 
 Role = Literal["final", "early_negative", "correction"]
@@ -72,11 +73,13 @@ class PositiveAction:
     Attributes:
         user: the user as known just before the action (the item is not yet in her history).
         time_ms: event time of the action.
+        context: features of the moment it was shown in, empty when nobody told.
     """
 
     user: UserView
     item_id: str
     time_ms: int
+    context: Features = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

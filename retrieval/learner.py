@@ -25,6 +25,7 @@ from domain.state_reading import StateReader
 from retrieval.catalog import Catalog
 from retrieval.eligibility import Eligibility
 from retrieval.id_rows import UNKNOWN
+from retrieval.index_care import IndexCare, SharedLock
 from retrieval.item_columns import ItemColumns
 from retrieval.live_index import LiveIndex
 from retrieval.negatives import NegativeSampler, NegativesConfig
@@ -34,6 +35,7 @@ from retrieval.provisional import ItemParts, Provisional
 from retrieval.ranks import ranks_of_targets
 from retrieval.retriever import Retriever
 from retrieval.scorer import Scorer
+from retrieval.segments import SegmentPopularity, SegmentsConfig
 from retrieval.tower_config import TowerConfig
 from retrieval.user_batch import UserBatch, encode_users
 from retrieval.vector_index import IndexConfig
@@ -54,6 +56,7 @@ class RetrievalConfig:
 
     tower: TowerConfig = field(default_factory=TowerConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
+    segments: SegmentsConfig = field(default_factory=SegmentsConfig)
     negatives: NegativesConfig = field(default_factory=NegativesConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
     max_items: int = 1_000_000
@@ -70,7 +73,7 @@ class RetrievalConfig:
                 f"got {self.max_items}"
             )
 
-    def shapes(self) -> dict[str, int | str | list[int]]:
+    def shapes(self) -> dict[str, int | str | list[int] | list[str]]:
         """Return the settings that decide what a saved state looks like."""
         tower, prior = asdict(self.tower), asdict(self.prior)
         names = ("width", "encoder", "max_history", "num_blocks", "num_heads", "ffn_multiple")
@@ -81,6 +84,8 @@ class RetrievalConfig:
             "prior.num_recent": prior["num_recent"],
             "prior.max_successors": prior["max_successors"],
             "negatives.reservoir": self.negatives.reservoir,
+            "segments.features": list(self.segments.features),
+            "segments.half_life_ms": self.segments.half_life_ms,
         }
 
 
@@ -101,14 +106,25 @@ class RetrievalModel:
         self._sampler = NegativeSampler(config.negatives, np.random.default_rng(seed))
         self._live_index = LiveIndex(config.index, config.tower.width + 1, self._index_vectors)
         self._columns = ItemColumns(schema)
-        eligibility = Eligibility(self._catalog, self._columns)
-        self._retriever = Retriever(self._scorer, self._catalog, self._live_index, eligibility)
+        config.segments.check(schema)
+        self._segments = SegmentPopularity(config.segments)
+        self._retriever = Retriever(
+            self._scorer,
+            self._catalog,
+            self._live_index,
+            Eligibility(self._catalog, self._columns),
+            self._segments,
+        )
         self._provisional: Provisional | None = None
 
     @property
     def num_items(self) -> int:
         """Return how many items can be recommended."""
         return self._catalog.num_available
+
+    def index_care(self, lock: SharedLock) -> IndexCare:
+        """Return what looks after the index while others search and write under `lock`."""
+        return IndexCare(self._live_index, self._config.index, self._config.tower.width + 1, lock)
 
     def sample_items(self, limit: int) -> tuple[str, ...]:
         """Return at most `limit` items that can be recommended, spread evenly over the catalog."""
@@ -215,6 +231,7 @@ class RetrievalModel:
                 total, learned = total + loss * num, learned + num
             self._scorer.prior.learn(targets, users.recent_BK[:, 0], users.times_ms)
             self._sampler.learn(targets)
+        self._segments.learn(batch)
         if batch:
             touched = self._catalog.ids.known(action.item_id for action in batch)
             self._live_index.refresh(touched, self._catalog.available)
@@ -258,6 +275,7 @@ class RetrievalModel:
             "catalog": self._catalog.take_delta(),
             "columns": self._columns.take_delta(),
             "scorer": self._scorer.take_delta(),
+            "segments": self._segments.take_delta(),
         }
 
     def follow(self) -> None:
@@ -297,6 +315,7 @@ class RetrievalModel:
         self._catalog.apply_delta(catalog)
         self._columns.apply_delta(columns, catalog["num_rows"])
         self._scorer.apply_delta(scorer)
+        self._segments.apply_delta(delta["segments"])
         provisional.begin()
         available = self._catalog.available
         self._live_index.drop(catalog["rows"][~available[catalog["rows"]]])
@@ -317,6 +336,7 @@ class RetrievalModel:
             "catalog": catalog,
             "columns": self._columns.read_delta(reader.part("columns"), num_rows),
             "scorer": self._scorer.read_delta(scorer, num_rows, num_values),
+            "segments": self._segments.read_delta(reader.part("segments")),
         }
 
     def _admit(self, item_ids: Sequence[str], times_ms: Sequence[int]) -> None:
@@ -367,6 +387,7 @@ class RetrievalModel:
             "items": self._scorer.items.save(),
             "queries": self._scorer.queries.save(),
             "prior": self._scorer.prior.save(),
+            "segments": self._segments.save(),
             "prior_weights": self._scorer.weights.save(),
             "optimizer": self._optimizer.save(),
             "negatives": self._sampler.save(),
@@ -395,6 +416,7 @@ class RetrievalModel:
         self._scorer.items.load(state["items"])
         self._scorer.queries.load(state["queries"])
         self._scorer.prior.load(state["prior"])
+        self._segments.load(state["segments"])
         self._scorer.weights.restore(state["prior_weights"])
         self._optimizer.load(state["optimizer"])
         self._sampler.load(state["negatives"])

@@ -18,6 +18,7 @@ from retrieval.catalog import Catalog
 from retrieval.eligibility import Eligibility
 from retrieval.live_index import LiveIndex
 from retrieval.scorer import Scorer
+from retrieval.segments import SegmentPopularity
 from retrieval.user_batch import UserBatch
 
 _FEW = 1_000
@@ -30,12 +31,18 @@ class Retriever:
     """Answers retrieval requests; safe from many threads while nobody learns."""
 
     def __init__(
-        self, scorer: Scorer, catalog: Catalog, live_index: LiveIndex, eligibility: Eligibility
+        self,
+        scorer: Scorer,
+        catalog: Catalog,
+        live_index: LiveIndex,
+        eligibility: Eligibility,
+        segments: SegmentPopularity,
     ) -> None:
         self._scorer = scorer
         self._catalog = catalog
         self._live_index = live_index
         self._eligibility = eligibility
+        self._segments = segments
         self._popular = np.zeros(0, dtype=np.int64)
 
     def refresh(self) -> None:
@@ -58,9 +65,15 @@ class Retriever:
         return self._answer(scores_1R[0].numpy(), rows, request.limit)
 
     def popular(self, request: RetrievalRequest) -> Candidates:
-        """Return what is popular and recent, best first; needs neither history nor towers."""
-        rows = self._eligibility.rows(request)
-        popularity_N = self._scorer.popularity(self._catalog.num_available)
+        """Return what is popular and recent, best first, in the segment of user and moment.
+
+        Needs neither history nor towers.
+        """
+        rows, num_items = self._eligibility.rows(request), self._catalog.num_available
+        key = self._segments.key_of(request.user.features, request.context)
+        popularity_N = self._segments.blended(
+            self._scorer.popularity(num_items), key, request.time_ms, self._catalog.ids, num_items
+        )
         return self._answer(popularity_N[rows], rows, max(request.limit, 0))
 
     def _candidates(
@@ -80,7 +93,7 @@ class Retriever:
         if num_eligible <= max(k, 0 if allowed_N is None else _FEW):
             return self._eligibility.rows(request)
         query_1E = torch.cat([query_1D, torch.ones((1, 1))], dim=1).numpy()
-        hits = self._live_index.index.search(query_1E, k, exclude=excluded, allowed=allowed_N)
+        hits = self._live_index.search(query_1E, k, exclude=excluded, allowed=allowed_N)
         found = hits.ids_BK[0][hits.ids_BK[0] >= 0]
         if len(found) < request.limit:
             return self._eligibility.rows(request)

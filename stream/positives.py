@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from domain.events import Features, Feedback
+from domain.events import Features, Feedback, Impression
 from domain.examples import PositiveAction
 from domain.features import FeatureSchema
 from domain.requests import History, UserView
@@ -14,6 +14,9 @@ from domain.state import State
 from stream.columns import pack_features, unpack_features
 from stream.feature_store import FeatureStore
 from stream.packing import pack, unpack
+
+_REMEMBERED = 20_000
+"""Lists whose moment is remembered: nearly all clicks come before so many others were shown."""
 
 
 class PositiveQueue:
@@ -23,17 +26,28 @@ class PositiveQueue:
         self._kind = schema.heads[0].feedback_kind
         self._positive_at = schema.heads[0].positive_at
         self._user_fields = schema.of("user")
+        self._context_fields = schema.of("context")
         self._waiting: list[PositiveAction] = []
+        self._contexts: dict[str, Features] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def observe_shown(self, impression: Impression) -> None:
+        """Remember the moment of a shown list, for the actions that answer it."""
+        if not impression.context:
+            return
+        self._contexts[impression.event_id] = impression.context
+        if len(self._contexts) > _REMEMBERED:
+            del self._contexts[next(iter(self._contexts))]
 
     def observe(self, feedback: Feedback, store: FeatureStore) -> None:
         """Take in feedback; call it before `store` learns of the feedback."""
         if feedback.kind != self._kind or feedback.value < self._positive_at:
             return
         view = store.user_view(feedback.user_id, feedback.time_ms)
-        self._waiting.append(PositiveAction(view, feedback.item_id, feedback.time_ms))
+        context = feedback.context or self._contexts.get(feedback.impression_id or "", {})
+        self._waiting.append(PositiveAction(view, feedback.item_id, feedback.time_ms, context))
 
     def take(self) -> list[PositiveAction]:
         """Return what waits, oldest first, and start anew."""
@@ -57,6 +71,11 @@ class PositiveQueue:
             "features": pack_features(
                 self._user_fields, [action.user.features for action in self._waiting]
             ),
+            "contexts": pack_features(
+                self._context_fields, [action.context for action in self._waiting]
+            ),
+            "shown_ids": list(self._contexts),
+            "shown": pack_features(self._context_fields, list(self._contexts.values())),
             "histories": pack(
                 [
                     {"times_ms": one.user.history.times_ms, "outcomes": one.user.history.outcomes}
@@ -70,13 +89,18 @@ class PositiveQueue:
         rows = state["rows"]
         histories = unpack(state["histories"], len(rows))
         features = unpack_features(self._user_fields, state["features"], len(rows))
+        fields = self._context_fields
+        contexts = unpack_features(fields, state["contexts"], len(rows))
         self._waiting = [
-            _action_from(*parts) for parts in zip(rows, features, histories, strict=True)
+            _action_from(*parts) for parts in zip(rows, features, contexts, histories, strict=True)
         ]
+        shown_ids = state["shown_ids"]
+        shown = unpack_features(fields, state["shown"], len(shown_ids))
+        self._contexts = dict(zip(shown_ids, shown, strict=True))
 
 
 def _action_from(
-    row: State, features: Features, history: dict[str, NDArray[Any]]
+    row: State, features: Features, context: Features, history: dict[str, NDArray[Any]]
 ) -> PositiveAction:
     view = UserView(
         user_id=row["user_id"],
@@ -85,4 +109,4 @@ def _action_from(
         last_impression_ms=row["last_impression_ms"],
         session_position=row["session_position"],
     )
-    return PositiveAction(view, row["item_id"], row["time_ms"])
+    return PositiveAction(view, row["item_id"], row["time_ms"], context)

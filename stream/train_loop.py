@@ -143,6 +143,8 @@ class TrainLoop:
         examples = parts.joiner.observe(event)
         if isinstance(event, Feedback):
             self._positives.observe(event, parts.feature_store)
+        elif isinstance(event, Impression):
+            self._positives.observe_shown(event)
         parts.feature_store.observe(event)
         if isinstance(event, ItemUpdate):
             parts.retrieval.observe_item(event)

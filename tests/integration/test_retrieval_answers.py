@@ -17,6 +17,7 @@ from monitoring.metrics import Metrics
 from protos.headrace.v1 import retrieval_pb2
 from replay.run import replay_events
 from retrieval.learner import RetrievalConfig, RetrievalModel
+from retrieval.segments import SegmentsConfig
 from retrieval.tower_config import TowerConfig
 from stream.feature_store import FeatureStore
 from stream.train_loop import TrainLoop
@@ -28,6 +29,7 @@ NUM_TAKEN = 40
 NOW_MS = CLOCK.now_ms()
 CONFIG = RetrievalConfig(
     tower=TowerConfig(width=8, max_history=8, num_blocks=1, content_learning_rate=0.3),
+    segments=SegmentsConfig(features=("context.tab",), prior_actions=5.0),
     step_examples=32,
 )
 
@@ -59,6 +61,7 @@ def world() -> list[Event]:
                 user_id=f"u{user}",
                 item_id=f"i{item}",
                 kind="click",
+                context={"tab": tag_of(item)},
             )
         )
     return events
@@ -87,10 +90,15 @@ class Asked:
     def __init__(self, model: RetrievalModel) -> None:
         self.model = model
         self.requests: list[RetrievalRequest] = []
+        self.popular_requests: list[RetrievalRequest] = []
 
     def retrieve(self, request: RetrievalRequest):
         self.requests.append(request)
         return self.model.retrieve(request)
+
+    def popular(self, request: RetrievalRequest):
+        self.popular_requests.append(request)
+        return self.model.popular(request)
 
     def __getattr__(self, name: str):
         return getattr(self.model, name)
@@ -149,3 +157,16 @@ def test_new_item_is_found_by_its_content_in_the_next_answer(
         found = items_of(retrieve(server, user, limit))
         assert mine in found
         assert other not in found
+
+
+def test_newcomers_are_answered_by_what_is_popular_in_their_tab(
+    served: tuple[RunningServer, Asked],
+) -> None:
+    server, asked = served
+    by_tab = {}
+    for tab in ("even", "odd"):
+        server.recommend("never seen", limit=10, tab=tab)
+        found = asked.model.popular(asked.popular_requests[-1])
+        by_tab[tab] = found.item_ids[: NUM_TAKEN // 2]
+        assert {tag_of(int(item[1:])) for item in by_tab[tab]} == {tab}
+    assert not set(by_tab["even"]) & set(by_tab["odd"])
