@@ -28,6 +28,8 @@ from domain.errors import (
 )
 from serving.validate import named_field
 
+_INTERNAL = "INTERNAL"
+
 _MAX_TEXT_BYTES = 500
 """Statuses travel as HTTP/2 headers, of which clients take 8 KiB in all by default. A message may
 quote what the caller sent; it goes out percent-encoded (up to three bytes for one), and once more
@@ -88,13 +90,18 @@ class Failed:
         return bool(self.code == grpc.StatusCode.INTERNAL)
 
 
+def reasons() -> dict[str, grpc.StatusCode]:
+    """Return every reason there is, and the code it comes with."""
+    return {kind.reason: kind.code for _, kind in _KINDS} | {_INTERNAL: grpc.StatusCode.INTERNAL}
+
+
 def failed(error: Exception, call_id: str) -> Failed:
     """Return what a caller is told; what she can do nothing about is INTERNAL and nothing else."""
     for kind, known in _KINDS:
         if isinstance(error, kind):
             return _known(error, known)
     message = f"internal error; the server's log has it under request {call_id}"
-    return Failed(code=grpc.StatusCode.INTERNAL, reason="INTERNAL", message=message)
+    return Failed(code=grpc.StatusCode.INTERNAL, reason=_INTERNAL, message=message)
 
 
 def _known(error: Exception, known: _Kind) -> Failed:
