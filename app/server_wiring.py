@@ -17,8 +17,10 @@ from domain.event_log import EventLog
 from domain.features import FeatureSchema, schema_from_mapping
 from monitoring.metrics import Metrics
 from monitoring.signal_store import FILE_NAME
+from retrieval.learner import RetrievalModel
 from serving.delta_follower import DeltaFollower
 from serving.impression_log import ImpressionLog
+from serving.index_keeper import IndexKeeper, KeptIndex
 from serving.live_models import LiveModels, LiveModelSlot
 from serving.publish import Publisher
 from serving.recommend import Recommender
@@ -122,6 +124,12 @@ def live_models(snapshot: Snapshot, settings: Settings) -> LiveModels:
     )
 
 
+def _kept_index(models: LiveModels) -> KeptIndex:
+    """Return what looks after a bundle's index, under the bundle's own lock."""
+    assert isinstance(models.retriever, RetrievalModel)
+    return models.retriever.index_care(models.lock)
+
+
 def _point_of(manifest: Manifest) -> DeltaPoint | None:
     """Return how far into its trainer's chain of deltas a snapshot reaches."""
     place = manifest.extra.get("delta")
@@ -163,6 +171,9 @@ def running_server(
         follower = DeltaFollower(
             deltas, slot, clock, settings.delta_follower, metrics.serving.freshness
         )
+        keeper = IndexKeeper(
+            slot, _kept_index, clock, settings.index_keeper, metrics.retrieval.index
+        )
         recommender = Recommender(slot, clock, settings.recommender, impressions, metrics.serving)
         publisher = Publisher(impressions, schema, clock, settings.publisher, metrics.serving)
         services = Services(
@@ -182,6 +193,8 @@ def running_server(
         stack.callback(watcher.stop)
         follower.start()
         stack.callback(follower.stop)
+        keeper.start()
+        stack.callback(keeper.stop)
         handle.start()
         stack.callback(handle.stop)
         yield RunningServer(handle, slot)

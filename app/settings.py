@@ -32,6 +32,7 @@ from ranking.learner import RankingConfig
 from retrieval.learner import RetrievalConfig
 from serving.delta_follower import DeltaFollowerConfig
 from serving.impression_log import ImpressionLogConfig
+from serving.index_keeper import IndexKeeperConfig
 from serving.publish import PublisherConfig
 from serving.recommend import RecommenderConfig
 from serving.server import ServerConfig
@@ -87,6 +88,7 @@ class Settings(BaseModel):
     publisher: PublisherConfig = PublisherConfig()
     tail: TailConfig = TailConfig()
     watcher: WatcherConfig = WatcherConfig()
+    index_keeper: IndexKeeperConfig = IndexKeeperConfig()
     delta_follower: DeltaFollowerConfig = DeltaFollowerConfig()
     prequential_quality: PrequentialQualityConfig = PrequentialQualityConfig()
     prequential_ranks: PrequentialRanksConfig = PrequentialRanksConfig()

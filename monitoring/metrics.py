@@ -26,6 +26,7 @@ from prometheus_client import (
 from domain.examples import LearnReport
 from monitoring.freshness_metrics import FreshnessMetrics
 from monitoring.head_quality import HeadQuality
+from monitoring.index_metrics import IndexMetrics
 from monitoring.instruments import Maker
 from monitoring.prequential_quality import Scope
 from monitoring.prequential_ranks import RankQuality
@@ -229,7 +230,11 @@ class JournalMetrics:
 
 
 class RetrievalMetrics:
-    """The catalog and how well it is searched."""
+    """The catalog and how well it is searched.
+
+    Attributes:
+        index: what searches of the index find, in a server.
+    """
 
     def __init__(self, make: Maker) -> None:
         self.catalog_items = make.gauge("retrieval_catalog_items", "Items that may be retrieved.")
@@ -241,6 +246,7 @@ class RetrievalMetrics:
         self.mrr = make.gauge(
             "retrieval_mrr_ratio", "Mean reciprocal rank of taken items.", scope=SCOPES
         )
+        self.index = IndexMetrics(make)
 
     def observe_quality(self, scope: str, quality: RankQuality) -> None:
         """Show how well retrieval ranked what users then took (k must be 20)."""
