@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # faiss-gpu where an NVIDIA driver answers, faiss-cpu everywhere else; choose by hand with FAISS=cpu|gpu
 FAISS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: help install demo test tools check bench detection-table kafka faults soak format protos clean
+.PHONY: help install demo test tools check bench detection-table detection-learners kafka faults serving-faults soak format protos clean
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -38,11 +38,18 @@ bench: install ## every benchmark, on its small size
 detection-table: install ## which drift detector finds what, how soon, and how often it is wrong
 	$(BIN)/python -m app.detection_run
 
+detection-learners: install ## which false signals the real learners give on days without news
+	$(BIN)/python -m app.detection_learners
+
 kafka: install ## a real Kafka on 127.0.0.1:9092, or NODES=3 on free ports (Java 17, Maven), until Ctrl-C
 	$(BIN)/python deploy/kafka/broker.py --nodes $(or $(NODES),1) $(if $(PORT),--port $(PORT))
 
 faults: install ## kill trainers, producers and a real broker (KILLS=200 SEED=1), and count what was lost
 	$(BIN)/python -m tests.faults.campaign --kills $(or $(KILLS),200) --seed $(or $(SEED),1) $(if $(TABLE),--table $(TABLE))
+
+serving-faults: install ## restart servers, kill trainer and broker under load (MINUTES=10); 10,000 idle connections
+	$(BIN)/python -m tests.faults.idle_connections --connections $(or $(CONNECTIONS),10000)
+	$(BIN)/python -m tests.faults.serving_campaign --minutes $(or $(MINUTES),10)
 
 soak: install ## trainer and server on a real broker (MINUTES=60 RATE=500), memory and lag watched
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60) --rate $(or $(RATE),500)
