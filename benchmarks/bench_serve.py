@@ -1,0 +1,484 @@
+"""A real server over gRPC, beside an empty method with the same messages and beside the bare model.
+
+Server and empty server share one core, the clients have another. Rank gets 500 candidates for users
+with 200 actions, Recommend searches 100,000 items, ranks 200 of them and waits until its impression
+is durable. Each is asked by 1, 8 and 64 clients, who ask again as soon as they are answered.
+
+    python benchmarks/bench_serve.py [--quick] [--items N] [--rounds N] [--json FILE]
+
+The bare model runs on the servers' core while nobody asks them: the same snapshot, the same user,
+everything between request and answer but gRPC, admission, deadlines and the event log. What Rank
+takes beyond it, asked by one client, is what gRPC and glue cost. CPU is that of the server's
+process, or of the bare model: on a machine that does other things besides, it is the steadier one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import psutil
+
+from app.server_wiring import StoredModels
+from app.settings import load_settings
+from domain.clock import SystemClock
+from domain.events import Event, Feedback, ItemUpdate
+from domain.requests import RetrievalRequest
+from protos.headrace.v1 import ranking_pb2, recommender_pb2
+from serving import stages
+from serving.live_models import LiveModels
+from snapshot.local_store import LocalSnapshotStore
+from stream.sqlite_log import SqliteLog
+
+ROOT = Path(__file__).resolve().parents[1]
+GOALS = {"rank_glue_ms": 1.5}
+CLIENTS = (1, 8, 64)
+USERS = 20
+HISTORY = 200
+CANDIDATES = 500
+NUM_RANKED = 200
+LIMIT = 20
+CLOCK = SystemClock()
+
+METHODS = {"Rank": "/headrace.v1.Ranking/Rank", "Recommend": "/headrace.v1.Recommender/Recommend"}
+RESPONSES = {"Rank": ranking_pb2.RankResponse, "Recommend": recommender_pb2.RecommendResponse}
+REQUESTS = {"Rank": ranking_pb2.RankRequest, "Recommend": recommender_pb2.RecommendRequest}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One engine under one load: medians over rounds."""
+
+    method: str
+    engine: str
+    clients: int
+    p50_ms: float
+    p99_ms: float
+    per_s: float
+    cpu_ms: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server's address and process."""
+
+    address: str
+    process: psutil.Process
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A server as clients see it, and its process."""
+
+    channel: grpc.Channel
+    process: psutil.Process
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that the server has used."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="5,000 items, 3 rounds of 1 s")
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each engine in a round")
+    parser.add_argument("--json", type=Path, help="write the measurements there")
+    parser.add_argument("--echo", metavar="FOLDER", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # torch has read it already
+        os.environ["OMP_NUM_THREADS"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    if given.echo:
+        _run_echo(Path(given.echo))
+        return
+    if given.quick:
+        given.items, given.rounds, given.seconds = 5_000, 3, 1.0
+    cores = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        result = _measure(Path(folder), given, cores[0], cores[-1])
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=1))
+    print(json.dumps({name: result[name] for name in ("suite", "ratios", "goals", "ok")}))
+
+
+def _measure(folder: Path, given: argparse.Namespace, served: int, asking: int) -> dict[str, Any]:
+    began_s = time.monotonic()
+    _train(folder, given.items)
+    print(f"{given.items:,} items, {USERS} users with {HISTORY} actions: trained in "
+          f"{time.monotonic() - began_s:.0f} s")  # fmt: skip
+    settings = load_settings(None, [f'data.dir="{folder / "data"}"'])
+    store = LocalSnapshotStore(settings.data.snapshots)
+    source = StoredModels(store, settings)
+    models = source.load_models(store.current_id() or "")
+    requests = {"Rank": _rank_request(given.items), "Recommend": _recommend_request()}
+    with ExitStack() as stack:
+        os.sched_setaffinity(0, {served})
+        served_by = stack.enter_context(_server(folder))
+        empty = stack.enter_context(_echo(folder, models, requests))
+        os.sched_setaffinity(0, {asking})
+        engines = {
+            name: Engine(stack.enter_context(grpc.insecure_channel(place.address)), place.process)
+            for name, place in (("headrace", served_by), ("empty method", empty))
+        }
+        _wait_until_it_answers(engines["headrace"].channel, requests["Recommend"])
+        difference = _compare(engines["headrace"].channel, models, requests["Rank"])
+        print(f"scores of Rank over gRPC and of the bare model differ by at most {difference:.1e}")
+        cells = [
+            cell
+            for method in METHODS
+            for clients in CLIENTS
+            for cell in _rounds(method, clients, engines, requests, given)
+        ]
+    os.sched_setaffinity(0, {served})
+    bare = [_bare(method, models, requests, given) for method in METHODS]
+    return _report([*cells, *bare], _batches(models, given.items), difference, given)
+
+
+# The world
+
+
+def _train(folder: Path, num_items: int) -> None:
+    """Lead a world through a real trainer: its snapshot is what everybody serves."""
+    (folder / "data").mkdir()
+    log = SqliteLog(folder / "data" / "events.sqlite")
+    events = _events(num_items, CLOCK.now_ms() - 3_600_000)
+    while batch := list(itertools.islice(events, 5_000)):
+        log.append(batch)
+    log.close()
+    overrides = ["metrics.trainer_port=0", "drift.detectors=[]"]
+    words = [word for one in overrides for word in ("--set", one)]
+    subprocess.run(
+        [sys.executable, "-m", "app.cli", "train", "--data-dir", folder / "data", "--until-end",
+         *words],
+        cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _events(num_items: int, start_ms: int) -> Iterator[Event]:
+    random = np.random.default_rng(7)
+    for number in range(num_items):
+        yield ItemUpdate(event_id=f"item-{number}", time_ms=start_ms, item_id=f"i{number}")
+    for count, user in itertools.product(range(HISTORY), range(USERS)):
+        yield Feedback(
+            event_id=f"click-{user}-{count}",
+            time_ms=start_ms + 10_000 * count + user,
+            user_id=f"u{user}",
+            item_id=f"i{random.integers(num_items)}",
+            kind="click",
+        )
+
+
+def _rank_request(num_items: int) -> ranking_pb2.RankRequest:
+    random = np.random.default_rng(8)
+    chosen = random.choice(num_items, CANDIDATES, replace=False)
+    return ranking_pb2.RankRequest(user_id="u3", item_ids=[f"i{number}" for number in chosen])
+
+
+def _recommend_request() -> recommender_pb2.RecommendRequest:
+    return recommender_pb2.RecommendRequest(user_id="u3", limit=LIMIT)
+
+
+# The servers
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[Place]:
+    port = _free_port()
+    # So many clients as ask here are let in, where usually they would be told to come again.
+    overrides = [
+        "recommender.max_waiting=80", "server.threads=128", "metrics.server_port=0",
+        f"recommender.num_candidates={NUM_RANKED}", "recommender.default_deadline_ms=60_000",
+    ]  # fmt: skip
+    words = [word for one in overrides for word in ("--set", one)]
+    command = [
+        sys.executable, "-m", "app.cli", "serve", "--data-dir", str(folder / "data"),
+        "--grpc", f"127.0.0.1:{port}", *words,
+    ]  # fmt: skip
+    with _process(command, folder / "server.log") as process:
+        yield Place(f"127.0.0.1:{port}", process)
+
+
+@contextmanager
+def _echo(folder: Path, models: LiveModels, requests: dict[str, Any]) -> Iterator[Place]:
+    """Run a server whose methods read the request and give an answer of the usual size."""
+    scores = _bare_rank(models, requests["Rank"])
+    for method, count in (("Rank", CANDIDATES), ("Recommend", LIMIT)):
+        answer = RESPONSES[method](
+            items=[
+                recommender_pb2.ScoredItem(item_id=item, score=score)
+                for item, score in zip(
+                    requests["Rank"].item_ids[:count], scores[:count].tolist(), strict=True
+                )
+            ],
+            info=recommender_pb2.AnswerInfo(snapshot_id=models.snapshot_id, model_age_ms=1_000),
+        )
+        (folder / f"{method}.answer").write_bytes(answer.SerializeToString())
+    port_file = folder / "echo.port"
+    command = [sys.executable, str(Path(__file__).resolve()), "--echo", str(folder)]
+    with _process(command, folder / "echo.log") as process:
+        deadline_s = time.monotonic() + 60.0
+        while not port_file.exists() or not port_file.read_text():
+            assert time.monotonic() < deadline_s, (folder / "echo.log").read_text()
+            time.sleep(0.1)
+        yield Place(f"127.0.0.1:{port_file.read_text()}", process)
+
+
+def _run_echo(folder: Path) -> None:
+    server = grpc.server(ThreadPoolExecutor(128))
+    for method, path in METHODS.items():
+        answer = RESPONSES[method].FromString((folder / f"{method}.answer").read_bytes())
+
+        def respond(_request: Any, _context: Any, answer: Any = answer) -> Any:
+            return answer
+
+        handler = grpc.unary_unary_rpc_method_handler(
+            respond,
+            request_deserializer=REQUESTS[method].FromString,
+            response_serializer=RESPONSES[method].SerializeToString,
+        )
+        _, service, name = path.split("/")
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {name: handler}),)
+        )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    (folder / "echo.port").write_text(str(port))
+    signal.sigwait({signal.SIGTERM})
+    server.stop(None)
+
+
+@contextmanager
+def _process(command: list[str], log: Path) -> Iterator[psutil.Process]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _call(channel: grpc.Channel, method: str) -> Callable[..., Any]:
+    stub: Callable[..., Any] = channel.unary_unary(
+        METHODS[method],
+        request_serializer=REQUESTS[method].SerializeToString,
+        response_deserializer=RESPONSES[method].FromString,
+    )
+    return stub
+
+
+def _wait_until_it_answers(channel: grpc.Channel, request: Any) -> None:
+    call = _call(channel, "Recommend")
+    deadline_s = time.monotonic() + 180.0
+    while True:
+        try:
+            call(request, timeout=10.0, wait_for_ready=True)
+        except grpc.RpcError:
+            assert time.monotonic() < deadline_s, "the server did not answer"
+            time.sleep(0.2)
+        else:
+            return
+
+
+# What is timed
+
+
+def _rounds(
+    method: str,
+    clients: int,
+    engines: dict[str, Engine],
+    requests: dict[str, Any],
+    given: argparse.Namespace,
+) -> list[Cell]:
+    """Time both servers in rounds whose order turns around each time."""
+    names = list(engines)
+    taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
+    for number in range(given.rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            engine = engines[name]
+            before_s = engine.cpu_s()
+            call = _call(engine.channel, method)
+            seconds, wall_s = _ask(call, requests[method], clients, given.seconds)
+            cpu_ms = 1e3 * (engine.cpu_s() - before_s) / len(seconds)
+            row = (*_percentiles_ms(seconds), len(seconds) / wall_s, cpu_ms)
+            taken[name].append(row)
+    return [_cell(method, name, clients, rows) for name, rows in taken.items()]
+
+
+def _percentiles_ms(seconds: list[float]) -> tuple[float, float]:
+    p50, p99 = np.percentile(seconds, (50, 99))
+    return 1e3 * float(p50), 1e3 * float(p99)
+
+
+def _ask(
+    call: Callable[..., Any], request: Any, clients: int, seconds: float
+) -> tuple[list[float], float]:
+    """Ask from so many threads for so long; returns the time of each call, and of all."""
+    took: list[float] = []
+    end_s = time.perf_counter() + seconds
+
+    def ask() -> None:
+        mine = []
+        while (began_s := time.perf_counter()) < end_s:
+            call(request, timeout=60.0)
+            mine.append(time.perf_counter() - began_s)
+        took.extend(mine)
+
+    began_s = time.perf_counter()
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return took, time.perf_counter() - began_s
+
+
+def _bare(
+    method: str, models: LiveModels, requests: dict[str, Any], given: argparse.Namespace
+) -> Cell:
+    """Time the models alone."""
+    work = _bare_rank if method == "Rank" else _bare_recommend
+    rows = []
+    for _ in range(given.rounds):
+        took: list[float] = []
+        before_s, end_s = time.process_time(), time.perf_counter() + given.seconds
+        while (began_s := time.perf_counter()) < end_s:
+            work(models, requests[method])
+            took.append(time.perf_counter() - began_s)
+        cpu_ms = 1e3 * (time.process_time() - before_s) / len(took)
+        rows.append((*_percentiles_ms(took), len(took) / sum(took), cpu_ms))
+    return _cell(method, "bare model", 1, rows)
+
+
+def _bare_rank(models: LiveModels, request: Any) -> Any:
+    """Return the scores of the request's items, in its order."""
+    item_ids = tuple(request.item_ids)
+    scores = stages.score_items(models, request.user_id, item_ids, CLOCK.now_ms(), {})
+    return stages.compensate(models, scores)[:, 0]
+
+
+def _bare_recommend(models: LiveModels, request: Any) -> Any:
+    now_ms = CLOCK.now_ms()
+    asker = stages.read_asker(models, request.user_id, now_ms)
+    found = stages.find_candidates(
+        models,
+        RetrievalRequest(user=asker.view, time_ms=now_ms, limit=NUM_RANKED, exclude=asker.seen),
+    )
+    scores = stages.score_items(models, request.user_id, found.item_ids, now_ms, {})
+    corrected = stages.compensate(models, scores)[:, 0]
+    return stages.best_first(found.item_ids, corrected, request.limit)
+
+
+def _batches(models: LiveModels, num_items: int) -> dict[int, float]:
+    """Return milliseconds per request when so many are scored together: what batching would pay."""
+    request = _rank_request(num_items)
+    captured = []
+    for user in range(8):
+        asked = models.feature_store.request(
+            f"u{user}", tuple(request.item_ids), CLOCK.now_ms(), {}
+        )
+        captured.append(models.ranker.capture(asked))
+    per_request = {}
+    for size in (1, 2, 4, 8):
+        took = []
+        for _ in range(10):
+            began_s = time.perf_counter()
+            models.ranker.predict(captured[:size])
+            took.append((time.perf_counter() - began_s) / size)
+        per_request[size] = 1e3 * statistics.median(took)
+    return per_request
+
+
+def _compare(channel: grpc.Channel, models: LiveModels, request: Any) -> float:
+    """Return the largest difference between scores over gRPC and bare; refuse to go on beyond 1e-3.
+
+    They are not the same bits: a score depends on the time of the request.
+    """
+    answer = _call(channel, "Rank")(request, timeout=60.0)
+    assert answer.info.snapshot_id == models.snapshot_id, "another snapshot is served"
+    served = {item.item_id: item.score for item in answer.items}
+    bare = dict(zip(request.item_ids, _bare_rank(models, request).tolist(), strict=True))
+    assert served.keys() == bare.keys()
+    difference = max(abs(served[item] - bare[item]) for item in bare)
+    assert difference < 1e-3, f"scores differ by {difference}"
+    return difference
+
+
+def _cell(method: str, engine: str, clients: int, rows: list[tuple[float, ...]]) -> Cell:
+    p50, p99, per_s, cpu_ms = (statistics.median(column) for column in zip(*rows, strict=True))
+    p50s = sorted(row[0] for row in rows)
+    spread = (p50s[(3 * len(p50s)) // 4] - p50s[len(p50s) // 4]) / p50
+    return Cell(method, engine, clients, p50, p99, per_s, cpu_ms, spread)
+
+
+def _report(
+    cells: list[Cell], batches: dict[int, float], difference: float, given: argparse.Namespace
+) -> dict[str, Any]:
+    print(f"\n{'method':<11}{'engine':<14}{'clients':>8}{'p50 ms':>9}{'p99 ms':>9}{'spread':>8}"
+          f"{'requests/s':>12}{'CPU ms':>9}")  # fmt: skip
+    for cell in cells:
+        timed = f"{cell.p50_ms:>9.2f}{cell.p99_ms:>9.2f}{cell.spread:>8.0%}"
+        rates = f"{cell.per_s:>12.0f}{cell.cpu_ms:>9.2f}"
+        print(f"{cell.method:<11}{cell.engine:<14}{cell.clients:>8}{timed}{rates}")
+    at = {(cell.method, cell.engine, cell.clients): cell for cell in cells}
+    ratios = {}
+    for method in METHODS:
+        served, bare = at[method, "headrace", 1], at[method, "bare model", 1]
+        ratios[f"{method.lower()}_glue_ms"] = served.p50_ms - bare.p50_ms
+        ratios[f"{method.lower()}_glue_cpu_ms"] = served.cpu_ms - bare.cpu_ms
+        ratios[f"{method.lower()}_bare_over_served_p50"] = bare.p50_ms / served.p50_ms
+        best = max(at[method, "headrace", clients].per_s for clients in CLIENTS)
+        ratios[f"{method.lower()}_rate_over_bare"] = best / bare.per_s
+    ratios["batch_of_8_gain"] = batches[1] / batches[8]
+    ms = ", ".join(f"{size}: {one:.2f} ms" for size, one in batches.items())
+    print(f"\nper request, when so many are ranked together: {ms}")
+    for name, ratio in ratios.items():
+        goal = f"   goal at most {GOALS[name]}" if name in GOALS else ""
+        print(f"{name:<32}{ratio:>8.2f}{goal}")
+    return {
+        "suite": "serve",
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "items": given.items,
+        "difference": difference,
+        "cells": [asdict(cell) for cell in cells],
+        "batches": batches,
+        "ratios": ratios,
+        "goals": GOALS,
+        "ok": all(ratios[name] <= most for name, most in GOALS.items()),
+    }
+
+
+if __name__ == "__main__":
+    main()
