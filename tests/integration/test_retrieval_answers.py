@@ -14,7 +14,7 @@ from app.trainer_wiring import build_loop
 from domain.events import Event, Feedback, ItemUpdate
 from domain.requests import RetrievalRequest
 from monitoring.metrics import Metrics
-from protos.headrace.v1 import retrieval_pb2
+from protos.headrace.v1 import events_pb2, filters_pb2, recommender_pb2, retrieval_pb2
 from replay.run import replay_events
 from retrieval.learner import RetrievalConfig, RetrievalModel
 from retrieval.segments import SegmentsConfig
@@ -170,3 +170,30 @@ def test_newcomers_are_answered_by_what_is_popular_in_their_tab(
         by_tab[tab] = found.item_ids[: NUM_TAKEN // 2]
         assert {tag_of(int(item[1:])) for item in by_tab[tab]} == {tab}
     assert not set(by_tab["even"]) & set(by_tab["odd"])
+
+
+@pytest.mark.parametrize("user_id", ["u1", "never seen"])
+def test_filtered_answers_are_full_on_every_path(
+    served: tuple[RunningServer, Asked], user_id: str
+) -> None:
+    # 98 items pass: fewer than Retrieve asks for, more than Recommend does.
+    server, _ = served
+    filters = filters_pb2.Filters(
+        allow=events_pb2.StringList(values=[f"i{item}" for item in range(200)]),
+        deny=["i3", "i5"],
+        where=[
+            filters_pb2.ItemCondition(
+                feature="tags", one_of=events_pb2.StringList(values=["even"]), negated=True
+            )
+        ],
+    )
+    eligible = {f"i{item}" for item in range(1, 200, 2)} - {"i3", "i5"}
+    retrieved = server.retrieval.Retrieve(
+        retrieval_pb2.RetrieveRequest(user_id=user_id, limit=150, filters=filters), timeout=10.0
+    )
+    assert sorted(items_of(retrieved)) == sorted(eligible)
+    recommended = server.recommender.Recommend(
+        recommender_pb2.RecommendRequest(user_id=user_id, limit=40, filters=filters), timeout=10.0
+    )
+    assert len(items_of(recommended)) == 40
+    assert set(items_of(recommended)) <= eligible
