@@ -30,6 +30,8 @@ in Rank after the action; models that have seen the action's event time."""
 
 _CALL_TIMEOUT_S = 10.0
 _NUM_RANKED = 20
+_ROUNDING = 1e-6
+"""Far below what an action does to a score, above what the last bits of one may differ by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,12 +160,23 @@ class FreshnessProbe:
         if marker == HISTORY:
             return not self._retrieved(one.user_id, allow=(one.acted_on,), exclude_seen=True)
         if marker == RANK:
-            acted, model = self._ranked(one.user_id, one.ranked)
-            idle, other_model = self._ranked(one.bystander_id, one.ranked)
-            return model == other_model and acted != idle
+            return self._ranked_differently(one)
         request = ranking_pb2.RankRequest(user_id=one.bystander_id, item_ids=one.ranked[:1])
         info = self._ranking.Rank(request, timeout=_CALL_TIMEOUT_S).info
         return bool(self._clock.now_ms() - info.model_age_ms >= one.time_ms)
+
+    def _ranked_differently(self, one: _Round) -> bool:
+        """Return whether the user's scores are not the bystander's.
+
+        Scores move with the clock, as counters fade: what the bystander's moved by, around the
+        asking of the user's, is no trace of an action.
+        """
+        before, model = self._ranked(one.bystander_id, one.ranked)
+        acted, second = self._ranked(one.user_id, one.ranked)
+        after, third = self._ranked(one.bystander_id, one.ranked)
+        moved = max(abs(after[item] - before[item]) for item in before)
+        apart = max(abs(acted[item] - before[item]) for item in before)
+        return model == second == third and apart > 3 * moved + _ROUNDING
 
     def _retrieved(
         self,
