@@ -38,10 +38,12 @@ from serving.recommend import RecommenderConfig
 from serving.server import ServerConfig
 from serving.tail import TailConfig
 from serving.watcher import WatcherConfig
+from snapshot.deltas import DeltaStoreConfig
 from snapshot.local_store import SnapshotConfig
 from stream.batcher import BatcherConfig
 from stream.checkpoint import CheckpointConfig
 from stream.deduplicator import DeduplicatorConfig
+from stream.delta_publishing import DeltasConfig
 from stream.feature_store import FeatureStoreConfig
 from stream.joiner import JoinerConfig
 from stream.journal import JournalConfig
@@ -82,6 +84,8 @@ class Settings(BaseModel):
     checkpoint: CheckpointConfig = CheckpointConfig()
     journal: JournalConfig = JournalConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
+    deltas: DeltasConfig = DeltasConfig()
+    delta_store: DeltaStoreConfig = DeltaStoreConfig()
     server: ServerConfig = ServerConfig()
     recommender: RecommenderConfig = RecommenderConfig()
     impression_log: ImpressionLogConfig = ImpressionLogConfig()

@@ -11,15 +11,17 @@ from app.learners import LearnerConfigs, Learners
 from app.settings import Settings
 from domain.clock import Clock
 from domain.errors import ConfigError, SnapshotError
-from domain.event_log import EventLog
+from domain.event_log import EventLog, Positions
 from domain.features import FeatureSchema
 from monitoring.metrics import Metrics
 from monitoring.session_ids import SessionIds
+from snapshot.deltas import LocalDeltaStore
 from snapshot.local_store import LocalSnapshotStore, Snapshot
 from snapshot.manifest import Manifest
 from stream.batcher import Batcher
 from stream.checkpoint import JOURNAL, Checkpointer, CheckpointTargets, restore
 from stream.deduplicator import Deduplicator
+from stream.delta_publishing import DeltaPublishing, DeltaWatch
 from stream.feature_store import FeatureStore
 from stream.joiner import Joiner
 from stream.journal import JournalFacts, StepJournal
@@ -84,19 +86,22 @@ def build_trainer(settings: Settings, loop: TrainLoop, place: TrainerPlace) -> T
     journal = StepJournal(
         JournalFolder(settings.data.journal), settings.journal, facts, place.metrics
     )
+    manifest = _resume(settings, loop, place.store)
+    positions = None if manifest is None else dict(manifest.positions)
+    deltas = _deltas(settings, loop, place, positions or {})
     checkpointer = Checkpointer(
         loop,
         CheckpointTargets(
             store=place.store,
             log=place.log,
             journal=journal,
+            deltas=deltas,
             extra={"learners": LearnerConfigs.of(settings).to_plain()},
         ),
         settings.checkpoint,
         place.clock,
         place.metrics,
     )
-    manifest = _resume(settings, loop, place.store)
     if manifest is not None:
         journal.begin(
             dict(manifest.positions),
@@ -104,6 +109,8 @@ def build_trainer(settings: Settings, loop: TrainLoop, place: TrainerPlace) -> T
             parent=manifest.snapshot_id,
             previous=manifest.extra.get(JOURNAL),
         )
+    if deltas is not None:
+        checkpointer.hasten()
     parts = TrainerParts(
         log=place.log,
         loop=loop,
@@ -112,7 +119,20 @@ def build_trainer(settings: Settings, loop: TrainLoop, place: TrainerPlace) -> T
         clock=place.clock,
         metrics=place.metrics,
     )
-    return Trainer(parts, settings.trainer, None if manifest is None else dict(manifest.positions))
+    return Trainer(parts, settings.trainer, positions)
+
+
+def _deltas(
+    settings: Settings, loop: TrainLoop, place: TrainerPlace, positions: Positions
+) -> DeltaPublishing | None:
+    """Begin a chain of deltas where the learners stand."""
+    if not settings.deltas.every_ms:
+        return None
+    store = LocalDeltaStore(settings.data.deltas, settings.delta_store)
+    watch = DeltaWatch(clock=place.clock, metrics=place.metrics)
+    deltas = DeltaPublishing(loop, store, settings.deltas, watch, positions)
+    deltas.begin()
+    return deltas
 
 
 def _resume(settings: Settings, loop: TrainLoop, store: LocalSnapshotStore) -> Manifest | None:

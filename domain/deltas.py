@@ -84,6 +84,13 @@ class DeltaLearner(Protocol):
 class DeltaPublisher(Protocol):
     """Hands deltas to those who serve."""
 
+    def begin_chain(self) -> str:
+        """Begin a new chain, end the one there was, and return the new one's name.
+
+        Raises:
+            SnapshotError: nothing was changed.
+        """
+
     def publish(self, delta: Delta) -> int:
         """Make a delta visible, whole, and return its size in bytes.
 

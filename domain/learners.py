@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.deltas import DeltaLearner
 from domain.events import ItemUpdate
 from domain.examples import LabeledRequest, LearnReport, PositiveAction
 from domain.requests import (
@@ -24,7 +25,7 @@ from domain.requests import (
 from domain.state import State
 
 
-class RankingLearner(Protocol):
+class RankingLearner(DeltaLearner, Protocol):
     """The slow learner: scores captured requests, learns from labelled ones."""
 
     def capture(self, request: RankingRequest) -> CapturedRequest:
@@ -46,7 +47,7 @@ class RankingLearner(Protocol):
         """Become what `save` described; what was here before is gone."""
 
 
-class MemoryLearner(Protocol):
+class MemoryLearner(DeltaLearner, Protocol):
     """The fast learner: recent errors near a hidden state correct the next scores."""
 
     def compensate(
@@ -84,7 +85,7 @@ class MemoryLearner(Protocol):
         """Become what `save` described; what was here before is gone."""
 
 
-class RetrievalLearner(Protocol):
+class RetrievalLearner(DeltaLearner, Protocol):
     """Catalog to candidates: streaming prior and two towers."""
 
     def observe_item(self, update: ItemUpdate) -> None:

@@ -71,6 +71,7 @@ STAGE_BUCKETS_S = (
 )  # fmt: skip
 # Steps of a few examples take milliseconds, of thousands seconds.
 STEP_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+DELTA_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 PUBLISH_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 CANDIDATE_BUCKETS = (0.0, 1.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
 
@@ -207,6 +208,20 @@ class SnapshotMetrics:
         )
         self.size_bytes = make.gauge("snapshot_size_bytes", "Size of the newest snapshot.")
         self.last_step = make.gauge("snapshot_last_step", "Learning step of the newest snapshot.")
+        self.deltas = make.counter("snapshot_deltas_total", "Deltas published.")
+        self.delta_failures = make.counter(
+            "snapshot_delta_failures_total", "Deltas that could not be published."
+        )
+        self.delta_bytes = make.counter("snapshot_delta_bytes_total", "Size of published deltas.")
+        self.delta_seconds = make.histogram(
+            "snapshot_delta_seconds", "Time to take and publish a delta.", DELTA_BUCKETS_S
+        )
+
+    def observe_delta(self, *, seconds: float, size_bytes: int) -> None:
+        """Count one published delta."""
+        self.deltas.inc()
+        self.delta_bytes.inc(size_bytes)
+        self.delta_seconds.observe(seconds)
 
     def observe_publish(self, *, seconds: float, size_bytes: int, step: int) -> None:
         """Count one published snapshot."""

@@ -13,6 +13,9 @@ from domain.errors import SnapshotDamagedError
 
 FORMAT_VERSION = 1
 
+_DELTA = "delta"
+"""Key of `extra` under which a snapshot says how far into its trainer's deltas it reaches."""
+
 _STEP_DIGITS = 12
 _ID = re.compile(r"[0-9]{12}-[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -55,9 +58,12 @@ class Manifest:
     def named(self) -> Manifest:
         """Return the same manifest with the id that its content asks for.
 
-        The same content at the same step has the same id, whatever was current before it.
+        The same content at the same step has the same id, whatever was current before it, and
+        whichever life of a trainer published it: that is all its place in a chain of deltas tells.
         """
-        digest = hashlib.sha256(_canonical(self, without=("snapshot_id", "parent_id")))
+        extra = {key: value for key, value in self.extra.items() if key != _DELTA}
+        bare = replace(self, extra=extra)
+        digest = hashlib.sha256(_canonical(bare, without=("snapshot_id", "parent_id")))
         return replace(self, snapshot_id=f"{self.step:0{_STEP_DIGITS}d}-{digest.hexdigest()[:12]}")
 
     def to_json(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from domain.clock import Clock
@@ -14,6 +14,7 @@ from domain.features import schema_to_mapping
 from domain.snapshots import SnapshotPublisher
 from domain.state import State
 from monitoring.metrics import Metrics
+from stream.delta_publishing import DeltaPublishing
 from stream.journal import StepJournal
 from stream.train_loop import TrainLoop
 
@@ -42,12 +43,15 @@ class CheckpointTargets:
 
     Attributes:
         journal: told before and after each snapshot; None writes none.
+        deltas: cut right before each snapshot, which then says how far into their chain it
+            reaches; None when there are none.
         extra: plain data that every snapshot carries, for whoever loads it.
     """
 
     store: SnapshotPublisher
     log: EventLog
     journal: StepJournal | None = None
+    deltas: DeltaPublishing | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -100,6 +104,29 @@ class Checkpointer:
             logger.error("not rolled back: no snapshot is that old", extra={"time_ms": before_ms})
         else:
             logger.warning("rolled back", extra={"snapshot": snapshot_id})
+            self._end_chain()
+
+    def publish_delta_if_due(self, positions: Positions) -> None:
+        """Publish a delta when it is time; while snapshots are held back, so are deltas."""
+        deltas = self._targets.deltas
+        if deltas is not None and deltas.due():
+            deltas.publish(positions, hold=self.holding)
+
+    def hasten(self) -> None:
+        """Have the next checkpoint as soon as something was learned.
+
+        For the begin of a chain of deltas: servers can join it at a snapshot only.
+        """
+        self._tried_s -= self._config.every_s
+
+    def _end_chain(self) -> None:
+        """Keep servers at the snapshot that they were sent back to."""
+        if self._targets.deltas is None:
+            return
+        try:
+            self._targets.deltas.begin()
+        except SnapshotError as error:
+            logger.error("deltas not ended", extra={"error": str(error)})
 
     def due(self) -> bool:
         """Return whether it is time for the next checkpoint.
@@ -113,6 +140,7 @@ class Checkpointer:
     def checkpoint(self, positions: Positions) -> str:
         """Make progress durable and return the snapshot's id.
 
+        0. Publish a delta, so that whoever follows deltas stands where the snapshot does.
         1. Write the journal's segment: the order of what this snapshot holds beyond the last.
         2. Write the loop's state, the learners and `positions` to a new snapshot.
         3. Publish it: one rename, so readers see all of it or none.
@@ -130,6 +158,8 @@ class Checkpointer:
         started_s = self._tried_s = self._clock.stopwatch_s()
         self._failed = True
         parts, counts = self._loop.parts, self._loop.counts
+        if self._targets.deltas is not None:
+            self._targets.deltas.publish(positions, hold=self.holding)
         journal = self._targets.journal
         segment = journal.write(positions) if journal is not None else None
         snapshot_id = self._targets.store.publish(
@@ -138,7 +168,12 @@ class Checkpointer:
             step=counts.steps,
             event_time_ms=parts.watermark.newest_ms,
             schema_hash=parts.schema.hash,
-            extra={**self._targets.extra, **_facts(self._loop), **_named(segment)},
+            extra={
+                **self._targets.extra,
+                **_facts(self._loop),
+                **_named(segment),
+                **_reached(self._targets.deltas),
+            },
             promote=not self.holding,
         )
         self._failed = False
@@ -180,6 +215,15 @@ def restore(loop: TrainLoop, states: dict[str, State]) -> None:
 
 JOURNAL = "journal"
 """Key of a manifest's extra under which a snapshot names its segment."""
+
+
+DELTA = "delta"
+"""Key of a manifest's extra under which a snapshot says how far into a chain of deltas it reaches:
+{"chain": name, "number": of the last delta whose changes it holds}."""
+
+
+def _reached(deltas: DeltaPublishing | None) -> dict[str, Any]:
+    return {} if deltas is None else {DELTA: asdict(deltas.point)}
 
 
 def _named(segment: str | None) -> dict[str, Any]:

@@ -90,7 +90,8 @@ class Trainer:
         2. Take records that were read; wait and try again while the log is unavailable.
         3. Lead each event through the loop; what is no event, or contradicts itself, becomes a
            dead letter and the loop goes on.
-        4. Checkpoint when it is time and there is something new.
+        4. Publish a delta between records when it is time. Checkpoint when it is time and there is
+           something new.
         5. When told to stop: learn what the log holds already, as far as ten seconds go, so that
            what was taken in is in the last snapshot; checkpoint once more.
 
@@ -113,10 +114,13 @@ class Trainer:
                     self._reader.start(self._positions)
                     continue
                 if records is None:
+                    self._publish_last_delta()
                     continue
                 self._learn(records, stop, give_up=stop.is_set)
                 self._parts.checkpointer.roll_back_if_asked()
                 self._report()
+                if not records:
+                    self._publish_last_delta()
                 if self._parts.checkpointer.due():
                     self._checkpoint()
                 if until_end and not records:
@@ -191,6 +195,7 @@ class Trainer:
             self._in_record = False
             self._positions[record.partition] = record.offset + 1
             self._parts.journal.on_record(record)
+            self._parts.checkpointer.publish_delta_if_due(self._positions)
 
     def _lead(self, decoded: Decoded, index: int, entry: Event | BadEvent) -> DeadLetter | None:
         """Lead one event through the loop; return what is to be set aside instead."""
@@ -266,6 +271,11 @@ class Trainer:
             metrics.stream.consumer_lag_records.labels(partition=partition).set(lag)
         is_new = self._positions != self._published
         metrics.snapshot.age_seconds.set(self._parts.checkpointer.age_s if is_new else 0.0)
+
+    def _publish_last_delta(self) -> None:
+        """Let servers have what came just before a silence, too; never half of a record."""
+        if not self._in_record:
+            self._parts.checkpointer.publish_delta_if_due(self._positions)
 
     def _checkpoint(self) -> None:
         """Publish a snapshot; a full disk costs this snapshot, not what was learned.
