@@ -113,7 +113,7 @@ class LocalDeltaStore:
         aside = self._root / self._chain / _WRITING
         with disk.naming(aside):
             write_aside(aside, content)
-            aside.rename(self._path(delta.point))
+            aside.rename(self.path_of(delta.point))
         self._held.append((number, len(content)))
         self._held_bytes += len(content)
         try:
@@ -139,7 +139,7 @@ class LocalDeltaStore:
                 content = self._read(wanted)
                 if content is None:
                     break
-                deltas.append(_checked(content, wanted, str(self._path(wanted))))
+                deltas.append(_checked(content, wanted, str(self.path_of(wanted))))
             except (DeltaGapError, SnapshotDamagedError):
                 if deltas:
                     break  # these are good; the next call meets the error first
@@ -156,6 +156,10 @@ class LocalDeltaStore:
         if chain is None:
             return None
         return DeltaPoint(chain, max(self._numbers(chain), default=0))
+
+    def path_of(self, point: DeltaPoint) -> Path:
+        """Return the file of a delta, whether it is there or not."""
+        return self._root / point.chain / f"{point.number:012d}.delta"
 
     def _check_chain(self, point: DeltaPoint) -> None:
         chain = self._current_chain()
@@ -178,8 +182,8 @@ class LocalDeltaStore:
     def _read(self, wanted: DeltaPoint) -> bytes | None:
         """Return a delta's content, None while it is still to come."""
         for attempt in range(2):
-            with disk.naming(self._path(wanted)), contextlib.suppress(FileNotFoundError):
-                return self._path(wanted).read_bytes()
+            with disk.naming(self.path_of(wanted)), contextlib.suppress(FileNotFoundError):
+                return self.path_of(wanted).read_bytes()
             # What is listed was renamed in order, so when a later one is there and this one cannot
             # be read even now, it never will be.
             newest = max(self._numbers(wanted.chain), default=0)
@@ -201,9 +205,6 @@ class LocalDeltaStore:
                 return []
         return [int(found[1]) for found in map(_FILE_NAME.fullmatch, names) if found]
 
-    def _path(self, point: DeltaPoint) -> Path:
-        return self._root / point.chain / f"{point.number:012d}.delta"
-
     def _prune(self) -> None:
         config = self._config
         while len(self._held) > 1 and (
@@ -211,7 +212,7 @@ class LocalDeltaStore:
         ):
             number, size = self._held.popleft()
             self._held_bytes -= size
-            self._path(DeltaPoint(self._chain, number)).unlink(missing_ok=True)
+            self.path_of(DeltaPoint(self._chain, number)).unlink(missing_ok=True)
 
 
 def write_aside(path: Path, content: bytes) -> None:

@@ -52,6 +52,8 @@ def tiny_settings(*overrides: str) -> Settings:
             "batcher.linger_ms=60_000",
             "joiner.attribution_window_ms=360_000",
             "joiner.fast_delay_ms=20_000",
+            # On a clock that ticks with every look, one after each record would be cut otherwise.
+            "deltas.every_ms=30_000",
             *overrides,
         ],
     )

@@ -24,6 +24,7 @@ TRAINING = (
     "trainer.max_records=15",
     "trainer.queue_events=30",
     "checkpoint.every_s=0.1",
+    "deltas.every_ms=30",
     # Old snapshots must go early, or no process would ever be killed while one is deleted.
     "snapshot.keep=2",
 )

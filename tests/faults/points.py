@@ -67,6 +67,17 @@ def _leave_half_a_state(arguments: tuple[Any, ...], names: list[str]) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+def _leave_half_a_file(arguments: tuple[Any, ...], _result: Any) -> None:
+    path = Path(arguments[0])
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _lose_half_a_delta(arguments: tuple[Any, ...], _result: Any) -> None:
+    """Leave half of a delta that was renamed: deltas are never synced."""
+    store, delta = arguments
+    _leave_half_a_file((store.path_of(delta.point),), None)
+
+
 def _is_trash(arguments: tuple[Any, ...], _result: Any) -> bool:
     return Path(arguments[0]).name.startswith(".trash-")
 
@@ -107,6 +118,12 @@ POINTS: dict[str, Point] = {
     ),
     "between segment and snapshot": Point(
         ("stream.journal_files:JournalFolder.write",), "after", 3
+    ),
+    "while a delta is written": Point(
+        ("snapshot.deltas:write_aside",), "after", 12, spoil=_leave_half_a_file
+    ),
+    "after a delta, half of it lost": Point(
+        ("snapshot.deltas:LocalDeltaStore.publish",), "after", 12, spoil=_lose_half_a_delta
     ),
     "in the joiner": Point(("stream.joiner:Joiner.observe",), "after", 250),
     "before a learning step": Point(("stream.train_loop:TrainLoop.step",), "before", 12),

@@ -19,6 +19,7 @@ def test_killed_trainers_on_the_embedded_log_end_with_the_bits_of_one_that_never
         "between publish and commit",
         "before fsync, half the file lost",
         "in the joiner",
+        "while a delta is written",
         "in a learning step",
     )
     plan = RunPlan(
