@@ -19,12 +19,12 @@ JournalOption: TypeAlias = Annotated[
     ),
 ]
 SnapshotOption: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--snapshot",
-        help="Snapshot to compare with: an id, current or latest.",
-        metavar="ID",
-        rich_help_panel=_PANEL,
+        help="Snapshot to go on from: an id, current, latest or its path; with --journal the one "
+        "to compare with.",
+        metavar="ID|PATH",
     ),
 ]
 LiveDataDirOption: TypeAlias = Annotated[
@@ -32,9 +32,8 @@ LiveDataDirOption: TypeAlias = Annotated[
     typer.Option(
         "--data-dir",
         "-d",
-        help="Folder of its snapshots and embedded log; the one above the journal.",
+        help="Folder of snapshots and embedded log; the one above the journal or --snapshot PATH.",
         metavar="DIR",
-        rich_help_panel=_PANEL,
     ),
 ]
 LiveLogOption: TypeAlias = Annotated[

@@ -17,6 +17,7 @@ from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, Learners, build_learners
 from app.process_setup import VERSION
 from app.reactions_wiring import build_reactions
+from app.replay_start import ReplayStart
 from app.settings import Settings
 from app.trainer_observers import drift_watch
 from app.trainer_wiring import build_loop
@@ -62,11 +63,19 @@ class ReplayWishes:
         bootstrap: how sure intervals are to be.
         keep_partial: whether Ctrl-C ends it with a report on what was replayed by then.
         command: the command line that would do the same again.
+        start: the snapshot to go on from, with the settings as they are; None to begin with
+            nothing learned, with settings fitted to the recording.
     """
 
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     keep_partial: bool = False
     command: str = ""
+    start: ReplayStart | None = None
+
+    @property
+    def snapshot_id(self) -> str:
+        """Return the id of the snapshot to go on from, "" when there is none."""
+        return "" if self.start is None else self.start.snapshot_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +103,11 @@ def run_replay(
     set_up_logging(replace(settings.log, level="error"))
     clock = SystemClock()
     started_s = clock.stopwatch_s()
-    settings = fit_to(dataset, settings)
+    if wishes.start is None:
+        settings = fit_to(dataset, settings)
     with console.status("counting what will be scored"):
         num_demands = _count(dataset)
-    parts = _build(settings, dataset.schema, num_demands // 2)
+    parts = _build(settings, dataset.schema, num_demands // 2, wishes.start)
     counts = _lead(dataset, parts.loop, console, wishes.keep_partial)
     if counts.first_dead_letter:
         console.print(f"First dead letter: {counts.first_dead_letter}", soft_wrap=True)
@@ -105,10 +115,11 @@ def run_replay(
     total = seen if counts.interrupted else num_demands
     records = parts.prequential.records(total // 2, total, parts.watched.ranks())
     with console.status("measuring, with intervals"):
-        numbers = _numbers(parts, records, wishes.bootstrap)
+        numbers = _numbers(parts, records, wishes)
     partial = f"interrupted after {seen:,} of {num_demands:,} lists; halves are halves of those"
     report = {
         **_what_was_replayed(dataset, parts.loop, counts, settings),
+        **({"snapshot": wishes.snapshot_id} if wishes.start is not None else {}),
         **({"partial": partial} if counts.interrupted else {}),
         "seconds": round(clock.stopwatch_s() - started_s, 1),
         **numbers,
@@ -130,17 +141,24 @@ def _count(dataset: Dataset) -> int:
     return num_demands
 
 
-def _build(settings: Settings, schema: FeatureSchema, split_at: int) -> _Parts:
-    """Build the loop that a trainer has, with the retriever watched."""
+def _build(
+    settings: Settings, schema: FeatureSchema, split_at: int, start: ReplayStart | None
+) -> _Parts:
+    """Build the loop that a trainer has, with the retriever watched.
+
+    Baselines would know less than a snapshot that others learned, so there are none beside it.
+    """
     learners = build_learners(schema, LearnerConfigs.of(settings))
     heads = tuple(head.name for head in schema.heads)
-    variants = _variants(schema, learners, split_at, settings.seed)
-    prequential = Prequential(variants, heads=heads)
+    baselines = [] if start is not None else _baselines(schema, settings.seed)
+    frozen_from = split_at if start is None else 0
+    frozen = FrozenVariant(learners.ranking.copy, lambda demand: demand.ordinal >= frozen_from)
+    prequential = Prequential([*baselines, frozen, OnlineVariant(), MemoryVariant()], heads=heads)
     watched = SideBySide(
         learners.retrieval,
-        RetrievalBaselines(),
+        RetrievalBaselines() if start is None else None,
         lambda: prequential.num_demands > split_at,
-        NextItemWatch() if settings.evaluation.next_item else None,
+        NextItemWatch() if settings.evaluation.next_item and start is None else None,
     )
     signals, done, metrics = ListSink(), ReactionList(), Metrics()
     reactions = build_reactions(settings, learners, metrics, (done,))
@@ -148,6 +166,8 @@ def _build(settings: Settings, schema: FeatureSchema, split_at: int) -> _Parts:
     observers = (prequential, drift_watch(settings, schema, learners, metrics, hearers))
     loop = build_loop(settings, schema, learners, metrics, observers, reactions)
     loop = TrainLoop(replace(loop.parts, retrieval=watched), settings.train_loop, metrics)
+    if start is not None:
+        start.restore(loop)
     return _Parts(learners, prequential, watched, signals, done, loop)
 
 
@@ -160,13 +180,13 @@ def _lead(dataset: Dataset, loop: TrainLoop, console: Console, keep_partial: boo
             return replay_events(dataset.events(), loop, progress, stop.is_set)
 
 
-def _numbers(parts: _Parts, records: ReplayRecords, bootstrap: BootstrapConfig) -> dict[str, Any]:
+def _numbers(parts: _Parts, records: ReplayRecords, wishes: ReplayWishes) -> dict[str, Any]:
     split_at, catalog = records.split_at, parts.learners.retrieval.num_items
     return {
         "variants": parts.prequential.variants(split_at, records.num_demands),
         "retrieval": {**parts.prequential.retrieval(split_at), "catalog": catalog},
-        "words": in_words(records, bootstrap),
-        **measure(records, bootstrap),
+        "words": in_words(records, wishes.bootstrap, snapshot_id=wishes.snapshot_id),
+        **measure(records, wishes.bootstrap),
         "next_item": parts.watched.next_item(),
         "recommended_lists": parts.watched.lists(catalog),
         "drift_signals": [
@@ -214,16 +234,14 @@ def fit_to(dataset: Dataset, settings: Settings) -> Settings:
     return settings.model_copy(update=updates)
 
 
-def _variants(schema: FeatureSchema, learners: Learners, split_at: int, seed: int) -> list[Variant]:
+def _baselines(schema: FeatureSchema, seed: int) -> list[Variant]:
     keys = [("item",), ("user", "item")]
     if any(field.name == "tab" for field in schema.of("context")):
         keys = [("item",), ("item", "tab"), ("user", "item", "tab")]
     counters = [
         CounterVariant(CounterBaseline(f"counters/{'+'.join(key)}", key, schema)) for key in keys
     ]
-    frozen = FrozenVariant(learners.ranking.copy, lambda demand: demand.ordinal >= split_at)
-    river = [RiverVariant(name, schema, seed) for name in (LOGISTIC, FACTORISATION)]
-    return [*counters, *river, frozen, OnlineVariant(), MemoryVariant()]
+    return [*counters, *(RiverVariant(name, schema, seed) for name in (LOGISTIC, FACTORISATION))]
 
 
 def _what_was_replayed(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from domain.event_log import EventLog, advance
+from domain.errors import DatasetError
+from domain.event_log import EventLog, Positions, advance
 from domain.events import Event
 from domain.features import FeatureSchema
 from replay.dataset import JoinerHints
@@ -23,13 +24,24 @@ class LogDataset:
 
     joiner_hints = JoinerHints()
 
-    def __init__(self, name: str, schema: FeatureSchema, open_log: Callable[[], EventLog]) -> None:
+    def __init__(
+        self,
+        name: str,
+        schema: FeatureSchema,
+        open_log: Callable[[], EventLog],
+        start: Positions | None = None,
+    ) -> None:
         """Read a log.
 
         Args:
             name: what reports call it, its URL.
             schema: the schema its events were declared with.
             open_log: opens the log; each pass over the events opens it anew.
+            start: positions to begin at; a partition that they leave out is read from its
+                beginning. None reads everything.
+
+        Raises:
+            DatasetError: the log does not hold what stands there.
         """
         self.name = name
         self.schema = schema
@@ -38,16 +50,28 @@ class LogDataset:
         log = open_log()
         begin, self._ends = log.beginning_positions(), log.end_positions()
         log.close()
+        self._check(start or {}, begin)
+        self._start = start or {}
         self.num_events_hint = sum(
-            max(end - begin.get(partition, 0), 0) for partition, end in self._ends.items()
+            max(end - self._start.get(partition, begin.get(partition, 0)), 0)
+            for partition, end in self._ends.items()
         )
 
+    def _check(self, start: Positions, begin: Positions) -> None:
+        for partition, offset in start.items():
+            first, end = begin.get(partition, 0), self._ends.get(partition, 0)
+            if not first <= offset <= end:
+                raise DatasetError(
+                    f"{self.name}: expected {partition} to hold offset {offset}, it holds {first} "
+                    f"to {end}: records were deleted, or it is another log"
+                )
+
     def events(self) -> Iterator[Event]:
-        """Return all events that stood in the log when it was opened first."""
+        """Return the events that stood in the log when it was opened first."""
         self.undecodable = 0
         log = self._open_log()
         try:
-            positions = log.beginning_positions()
+            positions = {**log.beginning_positions(), **self._start}
             while any(positions.get(name, 0) < end for name, end in self._ends.items()):
                 records = log.read(positions, max_records=_READ, timeout_s=0.0)
                 if not records:

@@ -88,9 +88,10 @@ def _head(report: Mapping[str, Any]) -> str:
     partial = ""
     if report.get("partial"):
         partial = f'<p class="partial"><b>Partial:</b> {escape(report["partial"])}</p>'
+    since = f", from snapshot {escape(report['snapshot'])}" if report.get("snapshot") else ""
     words = "".join(f"<li>{escape(sentence)}</li>" for sentence in report["words"])
     return (
-        f"<h1>Replay of {escape(report['dataset'])}</h1>"
+        f"<h1>Replay of {escape(report['dataset'])}{since}</h1>"
         f'<p class="sub">{span}{report["events"]:,} events, {report["demands"]:,} lists scored, '
         f"{report['examples']:,} examples, {report['duplicates']:,} duplicates, "
         f"{report['late']:,} late, {report['dead_letters']:,} dead letters; "

@@ -27,7 +27,7 @@ def markdown(report: Mapping[str, Any], *, intervals: bool) -> str:
     """
     partial = report.get("partial", "")
     blocks = [
-        f"# Replay of {report['dataset']}, second half",
+        f"# Replay of {report['dataset']}{_since(report)}, second half",
         f"**PARTIAL: {partial}**" if partial else "",
         "\n".join(f"- {sentence}" for sentence in report["words"]),
         _ranking(report, intervals),
@@ -37,6 +37,10 @@ def markdown(report: Mapping[str, Any], *, intervals: bool) -> str:
         f"    {report['command']}" if intervals and report.get("command") else "",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _since(report: Mapping[str, Any]) -> str:
+    return f", from snapshot {report['snapshot']}" if report.get("snapshot") else ""
 
 
 def _ranking(report: Mapping[str, Any], intervals: bool) -> str:

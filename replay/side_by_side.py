@@ -45,7 +45,7 @@ class SideBySide:
     def __init__(
         self,
         live: RetrievalLearner,
-        baselines: RetrievalBaselines,
+        baselines: RetrievalBaselines | None,
         counts_lists: Callable[[], bool],
         next_item: NextItemWatch | None = None,
     ) -> None:
@@ -53,7 +53,7 @@ class SideBySide:
 
         Args:
             live: learns and answers.
-            baselines: rank beside it.
+            baselines: rank beside it; None when they know less than the retriever does.
             counts_lists: whether lists count by now: they are described over the second half.
             next_item: ranks by tuned counting as well; None spares that.
         """
@@ -61,8 +61,9 @@ class SideBySide:
         self._baselines = baselines
         self._counts_lists = counts_lists
         self._next_item = next_item
-        self._ranks: dict[str, list[int]] = {name: [] for name in BASELINES}
-        self._lists = {name: _Lists() for name in (LIVE, *BASELINES)}
+        names = BASELINES if baselines is not None else ()
+        self._ranks: dict[str, list[int]] = {name: [] for name in names}
+        self._lists = {name: _Lists() for name in (LIVE, *names)}
         self._taken: dict[str, int] = {}
         self._num_taken = 0
         self._num_asked = 0
@@ -70,7 +71,8 @@ class SideBySide:
     def observe_item(self, update: ItemUpdate) -> None:
         """Tell the retriever and the baselines."""
         self._live.observe_item(update)
-        self._baselines.observe_item(update)
+        if self._baselines is not None:
+            self._baselines.observe_item(update)
         if self._next_item is not None:
             self._next_item.observe_item(update)
 
@@ -81,8 +83,9 @@ class SideBySide:
     def target_ranks(self, batch: Sequence[PositiveAction]) -> NDArray[np.int64]:
         """Return the retriever's ranks; keep those of the baselines."""
         ranks = self._live.target_ranks(batch)
-        for name, values in self._baselines.target_ranks(batch).items():
-            self._ranks[name].extend(values.tolist())
+        if self._baselines is not None:
+            for name, values in self._baselines.target_ranks(batch).items():
+                self._ranks[name].extend(values.tolist())
         if self._next_item is not None:
             self._next_item.rank(batch, ranks, self._live, counts=self._counts_lists())
         if self._counts_lists():
@@ -92,7 +95,8 @@ class SideBySide:
 
     def learn(self, batch: Sequence[PositiveAction]) -> LearnReport:
         """Let the retriever and the baselines learn."""
-        self._baselines.learn(batch)
+        if self._baselines is not None:
+            self._baselines.learn(batch)
         if self._next_item is not None:
             self._next_item.learn(batch)
         for action in batch:
@@ -131,10 +135,9 @@ class SideBySide:
             limit=LIST_SIZE,
             exclude=frozenset(action.user.history.item_ids),
         )
-        lists = {
-            LIVE: list(self._live.retrieve(request).item_ids),
-            **self._baselines.lists(action.user.history, LIST_SIZE),
-        }
+        lists = {LIVE: list(self._live.retrieve(request).item_ids)}
+        if self._baselines is not None:
+            lists |= self._baselines.lists(action.user.history, LIST_SIZE)
         bar = self._popular_bar()
         for name, items in lists.items():
             self._count(self._lists[name], items, bar)

@@ -20,14 +20,35 @@ _RANKING_METRICS = ("auc", "gauc", "ne")
 _RETRIEVAL_METRICS = ("recall@20", "mrr")
 
 
-def in_words(records: ReplayRecords, bootstrap: BootstrapConfig) -> list[str]:
+def in_words(
+    records: ReplayRecords, bootstrap: BootstrapConfig, *, snapshot_id: str = ""
+) -> list[str]:
     """Return sentences: ranking, learning on, memory, retrieval, repetitions.
 
     What cannot be said is said. Every comparison is paired and over the second half, as
     `headrace compare` makes it.
+
+    Args:
+        records: what was recorded.
+        bootstrap: how sure intervals are to be.
+        snapshot_id: the snapshot that the replay went on from, "" when from nothing learned.
     """
-    said = [_ranking(records, bootstrap), _frozen(records, bootstrap), _memory(records, bootstrap)]
-    said += [_retrieval(records, bootstrap), _repetitions(records)]
+    if snapshot_id:
+        subject = f"snapshot {snapshot_id} as it was"
+        said = [
+            "Baselines are left out: they would know nothing of what came before the snapshot.",
+            _frozen(records, subject, bootstrap),
+            _memory(records, bootstrap),
+        ]
+    else:
+        subject = "a copy that stopped learning half-way"
+        said = [
+            _ranking(records, bootstrap),
+            _frozen(records, subject, bootstrap),
+            _memory(records, bootstrap),
+            _retrieval(records, bootstrap),
+            _repetitions(records),
+        ]
     return [one for one in said if one]
 
 
@@ -39,11 +60,10 @@ def _ranking(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
     return _verdict("Ranking", f"the best baseline, {best}", SERVED, best, found)
 
 
-def _frozen(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
+def _frozen(records: ReplayRecords, subject: str, bootstrap: BootstrapConfig) -> str:
     if "frozen" not in records.examples.scores:
         return ""
     found = _against(records, SERVED, "frozen", _RANKING_METRICS, bootstrap)
-    subject = "a copy that stopped learning half-way"
     return _verdict("Learning on", subject, SERVED, "the frozen copy", found)
 
 

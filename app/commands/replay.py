@@ -37,6 +37,7 @@ from app.replay_options import FromOption, HtmlOption, MarkdownOption, OutOption
 from domain.errors import ConfigError
 
 if TYPE_CHECKING:
+    from app.replay_start import ReplayStart
     from app.settings import Settings
     from replay.dataset import Dataset
 
@@ -74,7 +75,7 @@ def replay(
     context_column: ContextColumnOption = None,
     columns: ColumnsOption = None,
     journal: JournalOption = None,
-    snapshot: SnapshotOption = "current",
+    snapshot: SnapshotOption = None,
     data_dir: LiveDataDirOption = None,
     log: LiveLogOption = None,
     config: ConfigOption = None,
@@ -87,6 +88,9 @@ def replay(
     with the schema of --config. With --out, --html or --markdown, Ctrl-C leaves a report on what
     was replayed so far. See docs/replay.md; `headrace compare` tells two replays apart.
 
+    With --snapshot alone, goes on from a trainer's snapshot over the rest of its log, beside the
+    snapshot as it was; give the --config that the trainer had.
+
     With --journal, learns again what a trainer learned live, in the same order, and compares the
     bits of everything learned with its snapshot; ends with status 1 when they differ.
 
@@ -97,6 +101,7 @@ def replay(
     - `headrace replay --dataset abrupt --limit 5000`
     - `headrace replay --dataset events --path clicks.csv --columns columns.toml`
     - `headrace replay --log sqlite:///./log.sqlite --from 2026-05-01`
+    - `headrace replay --snapshot current --data-dir headrace-data --config my.toml`
     - `headrace replay --journal headrace-data/journal`
     - `headrace replay --journal DATA/journal --log kafka://localhost:9092`
     """
@@ -106,13 +111,17 @@ def replay(
     if journal is not None:
         data_dir = data_dir or journal.absolute().parent
         settings = settings_from(config, overrides, data_dir=data_dir, log=log)
-        raise typer.Exit(_learn_again(settings, journal, snapshot))
+        raise typer.Exit(_learn_again(settings, journal, snapshot or "current"))
     if seed is not None:
         overrides.append(f"seed={seed}")
+    wanted = _Wanted(_Files(out, html, markdown), from_, until, _command_line(context))
+    if snapshot is not None:
+        _check_for_snapshot(context.params)
+        data_dir = _data_dir(snapshot, data_dir)
+        settings = settings_from(config, overrides, data_dir=data_dir, log=log)
+        raise typer.Exit(_go_on(settings, snapshot, wanted))
     settings = settings_from(config, overrides, log=log)
-    chosen = _part(_chosen(settings, context.params), from_, until)
-    files = _Files(out, html, markdown)
-    raise typer.Exit(_measure(settings, chosen, files, _command_line(context)))
+    raise typer.Exit(_measure(settings, _chosen(settings, context.params), wanted))
 
 
 class _Files(NamedTuple):
@@ -123,13 +132,49 @@ class _Files(NamedTuple):
     markdown: Path | None
 
 
-def _measure(settings: Settings, dataset: Dataset, files: _Files, command: str) -> int:
+class _Wanted(NamedTuple):
+    """Which part is replayed, what for, and in which words it was asked."""
+
+    files: _Files
+    from_: str | None
+    until: str | None
+    command: str
+
+
+def _check_for_snapshot(flags: Mapping[str, Any]) -> None:
+    if flags["dataset"] is not None:
+        raise ConfigError(
+            "--snapshot: goes on in the log it was made from, a dataset has none; expected --log "
+            "or --data-dir"
+        )
+    if flags["from_"] is not None:
+        raise ConfigError("--from: expected no --snapshot beside it, which says where to begin")
+
+
+def _data_dir(snapshot: str, given: Path | None) -> Path | None:
+    from app.replay_start import data_dir_of
+
+    return given or data_dir_of(snapshot)
+
+
+def _go_on(settings: Settings, snapshot: str, wanted: _Wanted) -> int:
+    from app.replay_start import open_start
+
+    settings, dataset, start = open_start(settings, snapshot)
+    return _measure(settings, dataset, wanted, start)
+
+
+def _measure(
+    settings: Settings, dataset: Dataset, wanted: _Wanted, start: ReplayStart | None = None
+) -> int:
     from rich.console import Console
 
     from app import replay_run
     from app.replay_run import ReplayWishes, print_report, run_replay
 
-    wishes = ReplayWishes(keep_partial=any(files), command=command)
+    files = wanted.files
+    dataset = _part(dataset, wanted.from_, wanted.until)
+    wishes = ReplayWishes(keep_partial=any(files), command=wanted.command, start=start)
     outcome = run_replay(settings, dataset, Console(stderr=True), wishes)
     print_report(outcome.report, Console())
     if files.out is not None:
@@ -153,7 +198,9 @@ def _chosen(settings: Settings, flags: Mapping[str, Any]) -> Dataset:
         path = about_files.pop("path")
         return open_chosen(flags["dataset"], path, named=named, **about_files)
     if flags["log"] is None:
-        raise ConfigError("--dataset: expected a dataset, a --log, or the --journal of a live run")
+        raise ConfigError(
+            "--dataset: expected a dataset, a --log, a --snapshot, or the --journal of a live run"
+        )
     useless = [name for name, value in (about_files | named).items() if value]
     if useless:
         raise ConfigError(f"--log: has no use for flags about files, got {', '.join(useless)}")

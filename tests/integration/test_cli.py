@@ -27,8 +27,8 @@ FLAGS = {
     "train": {*SHARED, "--until-end", "--on-gap"},
     "serve": {*SHARED, "--grpc", "--insecure", "--workers"},
     "replay": {
-        *DATASET, *SHARED, "--out", "--html", "--markdown", "--from", "--until", "--seed", "--journal",
-        "--snapshot",
+        *DATASET, *SHARED, "--out", "--html", "--markdown", "--from", "--until", "--seed",
+        "--journal", "--snapshot",
         "--user-column", "--item-column", "--time-column", "--time-unit", "--kind-column",
         "--value-column", "--label-column", "--impression-column", "--context-column",
     },
@@ -147,7 +147,13 @@ def places(folder: Path) -> dict[str, str]:
 
 COLUMNS = "--user-column who --item-column what --time-column when"
 MISTAKES = [
-    ("replay", "--dataset: expected a dataset, a --log, or the --journal of a live run"),
+    ("replay", "--dataset: expected a dataset, a --log, a --snapshot, or the --journal of a live "),
+    ("replay --dataset abrupt --snapshot latest", "--snapshot: goes on in the log it was made fr"),
+    ("replay --snapshot latest --from 9", "--from: expected no --snapshot beside it, which says"),
+    (
+        "replay --snapshot latest --data-dir FOLDER",
+        "FOLDER/events.sqlite: there is no event log (--log names it)",
+    ),
     ("replay --dataset abrupt --journal FOLDER", "--dataset: expected no --journal and no --log"),
     ("replay --dataset abrupt --from soon", "--from: expected a time such as 2022-05-01T12:00 "),
     ("replay --dataset abrupt --from 9 --until 8", "--until: expected later than --from 9, got 8"),
