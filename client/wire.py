@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 from client.errors import CallError, error_of_failure
@@ -159,25 +158,15 @@ def switched_of(wire: admin_pb2.PromoteResponse | admin_pb2.RollbackResponse) ->
 
 
 def text_tensor(texts: Sequence[str]) -> tensors_pb2.Tensor:
-    """Return texts as one tensor."""
-    parts = [text.encode() for text in texts]
-    offsets = [0, *accumulate(len(part) for part in parts)]
+    """Return texts as one tensor; a text with a zero byte becomes two, which the shape betrays."""
     return tensors_pb2.Tensor(
-        dtype=tensors_pb2.DATA_TYPE_TEXT,
-        shape=[len(parts)],
-        data=b"".join(parts),
-        offsets=struct.pack(f"<{len(offsets)}I", *offsets),
+        dtype=tensors_pb2.DATA_TYPE_TEXT, shape=[len(texts)], data="\0".join(texts).encode()
     )
 
 
 def texts_of(tensor: tensors_pb2.Tensor) -> tuple[str, ...]:
     """Return the texts of a tensor."""
-    data = tensor.data
-    starts = struct.unpack(f"<{len(tensor.offsets) // 4}I", tensor.offsets)
-    text = data.decode()
-    if len(text) == len(data):  # one byte a character: cut the text, not the bytes
-        return tuple([text[start:end] for start, end in pairwise(starts)])
-    return tuple([data[start:end].decode() for start, end in pairwise(starts)])
+    return tuple(tensor.data.decode().split("\0")) if any(tensor.shape) else ()
 
 
 def _filled(request: _Request, query: RecommendQuery | RetrieveQuery) -> _Request:

@@ -119,12 +119,7 @@ def ranked_ids(request: ranking_pb2.RankRequest) -> tuple[str, ...]:
         raise InvalidRequestError(
             "item_id_tensor.dtype", f"expected DATA_TYPE_TEXT, got {tensor.dtype}"
         )
-    texts = unpack_texts("item_id_tensor", tensor.data, tensor.offsets)
-    if list(tensor.shape) != [len(texts)]:
-        raise InvalidRequestError(
-            "item_id_tensor.shape", f"expected [{len(texts)}], got {list(tensor.shape)}"
-        )
-    return texts
+    return unpack_texts("item_id_tensor", tensor.data, tensor.shape)
 
 
 def wants_tensors(form: tensors_pb2.AnswerForm) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
-
-import numpy as np
 
 from domain.recommendations import Path, Recommendation
 from monitoring.drift_signal import DriftKind, DriftSignal, Measure, Severity
@@ -145,10 +144,10 @@ def _write_items(
     ids, scores = response.tensors.item_ids, response.tensors.scores
     ids.dtype = tensors_pb2.DATA_TYPE_TEXT
     ids.shape.append(count)
-    ids.data, ids.offsets = pack_texts([item.item_id for item in answer.items])
+    ids.data = pack_texts([item.item_id for item in answer.items])
     scores.dtype = tensors_pb2.DATA_TYPE_FLOAT32
     scores.shape.append(count)
-    scores.data = np.array([item.score for item in answer.items], "<f4").tobytes()
+    scores.data = struct.pack(f"<{count}f", *[item.score for item in answer.items])
 
 
 def _info(answer: Recommendation) -> recommender_pb2.AnswerInfo:

@@ -65,10 +65,14 @@ def reason_of(error) -> str:
 
 
 def text_tensor(*texts: str) -> tensors_pb2.Tensor:
-    data, offsets = pack_texts(texts)
     return tensors_pb2.Tensor(
-        dtype=tensors_pb2.DATA_TYPE_TEXT, shape=[len(texts)], data=data, offsets=offsets
+        dtype=tensors_pb2.DATA_TYPE_TEXT, shape=[len(texts)], data=pack_texts(texts)
     )
+
+
+def unpacked(tensor: tensors_pb2.Tensor) -> tuple[str, ...]:
+    assert tensor.dtype == tensors_pb2.DATA_TYPE_TEXT
+    return unpack_texts("", tensor.data, tensor.shape)
 
 
 def test_tensors_say_what_items_say(server):
@@ -84,7 +88,7 @@ def test_tensors_say_what_items_say(server):
     assert not plain.HasField("tensors")
     assert list(packed.items) == []
     tensors = packed.tensors
-    assert unpack_texts("", tensors.item_ids.data, tensors.item_ids.offsets) == ("i7", "i5", "i3")
+    assert unpacked(tensors.item_ids) == ("i7", "i5", "i3")
     scores = np.frombuffer(tensors.scores.data, "<f4").reshape(tensors.scores.shape)
     assert scores.tolist() == [item.score for item in plain.items]
     assert tensors.scores.dtype == tensors_pb2.DATA_TYPE_FLOAT32
@@ -99,10 +103,7 @@ def test_recommend_and_retrieve_answer_in_the_form_asked_for(server, form):
         retrieval_pb2.RetrieveRequest(user_id="ann", limit=2, answer_form=form), timeout=5
     )
     if form == TENSORS:
-        lists = [
-            list(unpack_texts("", one.tensors.item_ids.data, one.tensors.item_ids.offsets))
-            for one in (shown, found)
-        ]
+        lists = [list(unpacked(one.tensors.item_ids)) for one in (shown, found)]
     else:
         lists = [items_of(shown), items_of(found)]
     assert lists == [["i8", "i7"], ["i0", "i1"]]
@@ -114,7 +115,7 @@ def test_recommend_and_retrieve_answer_in_the_form_asked_for(server, form):
         ({"item_ids": ["i1"]}, "item_id_tensor"),
         ({"dtype": tensors_pb2.DATA_TYPE_FLOAT32}, "item_id_tensor.dtype"),
         ({"shape": [3]}, "item_id_tensor.shape"),
-        ({"data": b"i3i"}, "item_id_tensor.offsets"),
+        ({"data": b"i3i7"}, "item_id_tensor.shape"),
         ({"data": b"i3\xff7"}, "item_id_tensor.data"),
         ({"answer_form": 9}, "answer_form"),
     ],

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/headrace/v1/tensors.proto\x12\x0bheadrace.v1\"\\\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.headrace.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0f\n\x07offsets\x18\x04 \x01(\x0c\"[\n\rScoredTensors\x12%\n\x08item_ids\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Tensor\x12#\n\x06scores\x18\x02 \x01(\x0b\x32\x13.headrace.v1.Tensor*P\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x12\n\x0e\x44\x41TA_TYPE_TEXT\x10\x02*Y\n\nAnswerForm\x12\x1b\n\x17\x41NSWER_FORM_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41NSWER_FORM_ITEMS\x10\x01\x12\x17\n\x13\x41NSWER_FORM_TENSORS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/headrace/v1/tensors.proto\x12\x0bheadrace.v1\"K\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.headrace.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"[\n\rScoredTensors\x12%\n\x08item_ids\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Tensor\x12#\n\x06scores\x18\x02 \x01(\x0b\x32\x13.headrace.v1.Tensor*P\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x12\n\x0e\x44\x41TA_TYPE_TEXT\x10\x02*Y\n\nAnswerForm\x12\x1b\n\x17\x41NSWER_FORM_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41NSWER_FORM_ITEMS\x10\x01\x12\x17\n\x13\x41NSWER_FORM_TENSORS\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.headrace.v1.tensors_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=236
-  _globals['_DATATYPE']._serialized_end=316
-  _globals['_ANSWERFORM']._serialized_start=318
-  _globals['_ANSWERFORM']._serialized_end=407
+  _globals['_DATATYPE']._serialized_start=219
+  _globals['_DATATYPE']._serialized_end=299
+  _globals['_ANSWERFORM']._serialized_start=301
+  _globals['_ANSWERFORM']._serialized_end=390
   _globals['_TENSOR']._serialized_start=49
-  _globals['_TENSOR']._serialized_end=141
-  _globals['_SCOREDTENSORS']._serialized_start=143
-  _globals['_SCOREDTENSORS']._serialized_end=234
+  _globals['_TENSOR']._serialized_end=124
+  _globals['_SCOREDTENSORS']._serialized_start=126
+  _globals['_SCOREDTENSORS']._serialized_end=217
 # @@protoc_insertion_point(module_scope)
