@@ -5,11 +5,12 @@
     messages_N   CPU time of the messages of one Rank with N items, repeated over tensors: request
                  made and written by the client, read by the server, answer made and written by the
                  server, read by the client; each side with the code it ships
-    call_N       the same through the Python client's side of gRPC, a server on the loopback and the
-                 real servicer, behind which nothing is ranked; wall time
+    call_N       the same through gRPC on the loopback and the real servicer, behind which nothing
+                 is ranked: CPU time of both sides, which are one process here
 
-Answers are compared before any ratio is printed. Rounds of the two forms alternate; each ratio is
-the median over rounds of one form's time over that of the other beside it.
+CPU time, not wall time: what else runs on the machine must not decide. Answers are compared before
+any ratio is printed. Rounds of the two forms alternate; each ratio is the median over rounds of one
+form's time over that of the other beside it.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def messages(answer: Recommendation, rounds: int) -> float:
     sizes = [
         convert_answers.rank_response(answer, as_tensors=form).ByteSize() for form in (False, True)
     ]
-    ratio, repeated_s, tensors_s = compared(repeated, tensors, rounds, repeats, time.process_time)
+    ratio, repeated_s, tensors_s = compared(repeated, tensors, rounds, repeats)
     print(
         f"messages of {len(ids):>5} items: {repeated_s * 1e6:8.1f} us repeated, "
         f"{tensors_s * 1e6:8.1f} us tensors, {ratio:5.2f} x; answers of {sizes[0]:,} and "
@@ -120,7 +121,7 @@ def calls(answer: Recommendation, rounds: int) -> float:
             got = wire.answer_of(rank(request, timeout=10.0))
             return list(got.item_ids), list(got.scores)
 
-        ratio, repeated_s, tensors_s = compared(repeated, tensors, rounds, 20, time.perf_counter)
+        ratio, repeated_s, tensors_s = compared(repeated, tensors, rounds, 20)
     print(
         f"   calls of {len(ids):>5} items: {repeated_s * 1e6:8.1f} us repeated, "
         f"{tensors_s * 1e6:8.1f} us tensors, {ratio:5.2f} x"
@@ -142,23 +143,19 @@ def compared(
     tensors: Callable[[], Found],
     rounds: int,
     repeats: int,
-    clock: Callable[[], float],
 ) -> tuple[float, float, float]:
     """Return the median ratio, and the best seconds of either form."""
     assert repeated() == tensors(), "the two forms do not say the same"
-    timed = [
-        (_seconds(repeated, repeats, clock), _seconds(tensors, repeats, clock))
-        for _ in range(rounds)
-    ]
+    timed = [(_seconds(repeated, repeats), _seconds(tensors, repeats)) for _ in range(rounds)]
     ratio = float(np.median([one / other for one, other in timed]))
     return ratio, min(one for one, _ in timed), min(other for _, other in timed)
 
 
-def _seconds(work: Callable[[], Found], repeats: int, clock: Callable[[], float]) -> float:
-    started_s = clock()
+def _seconds(work: Callable[[], Found], repeats: int) -> float:
+    started_s = time.process_time()
     for _ in range(repeats):
         work()
-    return (clock() - started_s) / repeats
+    return (time.process_time() - started_s) / repeats
 
 
 class _Known:

@@ -107,3 +107,22 @@ def test_recommend_response_says_all_that_the_answer_says():
     ):
         assert (info.snapshot_id, info.model_age_ms) == ("s1", 7)
         assert info.path == recommender_pb2.ANSWER_PATH_COLD_START
+
+
+def test_lists_and_conditions_of_filters_are_limited():
+    request = recommender_pb2.RecommendRequest(user_id="ann")
+    request.filters.deny.extend(["i"] * 10_001)
+    with pytest.raises(InvalidRequestError, match=r"^filters\.deny: expected at most 10000"):
+        convert.recommend_filters(request)
+    del request.filters.deny[:]
+    for _ in range(33):
+        request.filters.where.add(feature="tags").one_of.values.append("a")
+    with pytest.raises(InvalidRequestError, match=r"^filters\.where: expected at most 32"):
+        convert.recommend_filters(request)
+
+
+def test_allow_list_that_is_empty_is_not_the_same_as_none():
+    request = recommender_pb2.RecommendRequest(user_id="ann")
+    assert convert.recommend_filters(request).allow is None
+    request.filters.allow.SetInParent()
+    assert convert.recommend_filters(request).allow == frozenset()
