@@ -101,7 +101,7 @@ def replay(
     - `headrace replay --dataset abrupt --limit 5000`
     - `headrace replay --dataset events --path clicks.csv --columns columns.toml`
     - `headrace replay --log sqlite:///./log.sqlite --from 2026-05-01`
-    - `headrace replay --snapshot current --data-dir headrace-data --config my.toml`
+    - `headrace replay --snapshot current --data-dir DATA --config my.toml`
     - `headrace replay --journal headrace-data/journal`
     - `headrace replay --journal DATA/journal --log kafka://localhost:9092`
     """
