@@ -17,10 +17,14 @@ from client.retry import Attempts, Budget
 from monitoring.drift_signal import DriftSignal
 from monitoring.signal_store import FILE_NAME, SignalStore
 from protos.headrace.v1 import failure_pb2
+from serving.access import AccessConfig, client_line
 from serving.publish import PublisherConfig
 from serving.recommend import RecommenderConfig
+from serving.server import ServerConfig
+from serving.tls import TlsConfig
 from snapshot.local_store import LocalSnapshotStore
 from stream.codec import event_to_message
+from tests.certificates import Authority
 from tests.unit.serving.running_server import RunningServer, until
 from tests.unit.serving.worlds import SlowRanker, count, make_known, make_models
 
@@ -318,6 +322,36 @@ def test_token_travels_with_every_call(make_client):
     listener.stop(None).wait()
     assert seen[0]["authorization"] == "Bearer s3cret"
     assert len(seen[0]["x-request-id"]) == 32
+
+
+def test_tls_certificate_and_token_let_the_client_in_and_say_what_it_may(tmp_path, make_client):
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("server")
+    ours, our_key = authority.sign("client")
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text(f"{client_line('shop', ['read'], 'token-of-the-shop')}\n")
+    running = RunningServer(
+        tmp_path,
+        server=ServerConfig(
+            address="127.0.0.1:0",
+            tls=TlsConfig(
+                certificate=str(certificate), key=str(key), client_ca=str(authority.certificate)
+            ),
+            access=AccessConfig(tokens=str(tokens)),
+        ),
+    )
+    running.start()
+    running.serve("s1", lambda: make_models("s1"))
+    tls = headrace.Tls(ca=authority.certificate, certificate=ours, key=our_key)
+    client = make_client(running, tls=tls, token="token-of-the-shop")
+    assert client.recommend("bob", 1).item_ids == ("i9",)
+    with pytest.raises(headrace.CallError) as caught:
+        client.rollback()
+    assert (caught.value.code, caught.value.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
+    with pytest.raises(headrace.CallError) as caught:
+        make_client(running, tls=tls, token="another").recommend("bob")
+    assert caught.value.reason == "UNAUTHENTICATED"
+    running.close()
 
 
 def passing(code: int = 14, retry_after_ms: int = 0) -> headrace.CallError:
