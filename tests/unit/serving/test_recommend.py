@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -181,7 +182,7 @@ def test_recommend_uses_popular_items_when_retrieval_finds_nothing(desk):
 def test_recommend_fills_up_with_popular_items_when_too_few_were_found(desk, caplog):
     class Shy(CatalogRetriever):
         def retrieve(self, request):
-            return self._first(2, request.exclude)
+            return self._first(replace(request, limit=2))
 
     answer = desk(known_models(retriever=Shy())).recommend("ann", 4)
     assert (ids(answer), answer.path) == (["i4", "i3", "i2", "i1"], "ranked")
