@@ -37,6 +37,7 @@ class ErrorMemoryLearner:
         self._choice = LambdaChoice(config, num_heads)
         self._lock = threading.Lock()
         self._is_twin = False
+        self._checked: tuple[State, MemoryDelta, NDArray[np.int64]] | None = None
 
     @property
     def lambdas(self) -> NDArray[np.float32]:
@@ -170,7 +171,7 @@ class ErrorMemoryLearner:
         Raises:
             SnapshotError: `state` does not fit, or this is no twin.
         """
-        self._read_delta(state)
+        self._checked = (state, *self._read_delta(state))
 
     def apply_delta(self, state: State) -> None:
         """Become what the learner was that `state` was taken from; all of it or nothing.
@@ -178,7 +179,11 @@ class ErrorMemoryLearner:
         Raises:
             SnapshotError: `state` does not fit, or this is no twin; nothing was changed.
         """
-        delta, index_H = self._read_delta(state)
+        checked, self._checked = self._checked, None
+        # What was checked just now is not checked again while readers wait.
+        if checked is None or checked[0] is not state:
+            checked = (state, *self._read_delta(state))
+        _, delta, index_H = checked
         with self._lock:
             self._memory.apply_delta(delta)
             self._choice.apply_delta(index_H)

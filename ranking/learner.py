@@ -101,6 +101,7 @@ class RankingModel:
         self._config = config
         self._seed = seed
         self._is_twin = False
+        self._checked: tuple[State, _Delta] | None = None
         num_heads = len(schema.heads)
         layout = layout_of(schema, config.encoder.max_values)
         self._encoder = FeatureEncoder(schema, layout, config.encoder)
@@ -223,7 +224,7 @@ class RankingModel:
         Raises:
             SnapshotError: `state` does not fit, or this is no twin.
         """
-        self._read_delta(state)
+        self._checked = (state, self._read_delta(state))
 
     def apply_delta(self, state: State) -> None:
         """Become what the model was that `state` was taken from; all of it or nothing.
@@ -231,7 +232,11 @@ class RankingModel:
         Raises:
             SnapshotError: `state` does not fit, or this is no twin; nothing was changed.
         """
-        delta = self._read_delta(state)
+        checked, self._checked = self._checked, None
+        # What was checked just now is not checked again while readers wait.
+        if checked is None or checked[0] is not state:
+            checked = (state, self._read_delta(state))
+        delta = checked[1]
         self._counters.apply_delta(delta.counters)
         self._table.apply_delta(delta.table)
         self._normaliser.load(delta.normaliser)

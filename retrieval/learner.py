@@ -116,6 +116,7 @@ class RetrievalModel:
             self._segments,
         )
         self._provisional: Provisional | None = None
+        self._checked: tuple[State, Provisional, State] | None = None
 
     @property
     def num_items(self) -> int:
@@ -298,7 +299,7 @@ class RetrievalModel:
         Raises:
             SnapshotError: `state` does not fit, or this is no twin.
         """
-        self._read_delta(state)
+        self._checked = (state, *self._read_delta(state))
 
     def apply_delta(self, state: State) -> None:
         """Become what the model was that `state` was taken from; all of it or nothing.
@@ -309,7 +310,11 @@ class RetrievalModel:
         Raises:
             SnapshotError: `state` does not fit, or this is no twin; nothing was changed.
         """
-        provisional, delta = self._read_delta(state)
+        checked, self._checked = self._checked, None
+        # What was checked just now is not checked again while readers wait.
+        if checked is None or checked[0] is not state:
+            checked = (state, *self._read_delta(state))
+        _, provisional, delta = checked
         provisional.take_back()
         catalog, columns, scorer = delta["catalog"], delta["columns"], delta["scorer"]
         self._catalog.apply_delta(catalog)
