@@ -173,7 +173,7 @@ def test_recommend_uses_popular_items_when_retrieval_fails(desk, caplog):
 def test_recommend_uses_popular_items_when_retrieval_finds_nothing(desk):
     class Blind(CatalogRetriever):
         def retrieve(self, request):
-            return self._first(0, request.exclude)
+            return self._first(replace(request, limit=0))
 
     answer = desk(known_models(retriever=Blind())).recommend("ann", 2)
     assert (ids(answer), answer.path) == (["i1", "i2"], "popular")
