@@ -176,10 +176,11 @@ class IndexKeeper:
     def _see_to(self, index: KeptIndex) -> None:
         if not index.num_lists:
             return
-        probes = self._tune(index)
-        if self._new_probes is None:
+        probes, holds = self._tune(index)
+        if holds and self._new_probes is None:
             self._new_probes = probes
-        if not index.is_worn and probes < _WORN_FACTOR * self._new_probes:
+        takes_more = self._new_probes is not None and probes >= _WORN_FACTOR * self._new_probes
+        if not index.is_worn and not takes_more:
             return
         started_s = self._clock.stopwatch_s()
         if index.retrain():
@@ -188,24 +189,30 @@ class IndexKeeper:
             _logger.info("index lists made anew", extra={"took_s": seconds})
         self._forget()
 
-    def _tune(self, index: KeptIndex) -> int:
-        """Search the smallest number of lists that holds the target; return it."""
+    def _tune(self, index: KeptIndex) -> tuple[int, bool]:
+        """Search the smallest number of lists that holds the target, or the most that were tried.
+
+        Returns:
+            That number, and whether it holds the target.
+        """
         now, most = index.probes, index.num_lists
         ladder = sorted({min(max(round(now * step), 1), most) for step in _LADDER})
         sums = [0.0] * len(ladder)
         for question in self._questions:
             found = self._asked(index, question, ladder)
             sums = [total + one for total, one in zip(sums, found, strict=True)]
-        for probes, total in zip(ladder, sums, strict=True):
-            needed = self._config.target_recall + (_MARGIN if probes < now else 0.0)
+        probes, holds = ladder[-1], False
+        for tried, total in zip(ladder, sums, strict=True):
+            needed = self._config.target_recall + (_MARGIN if tried < now else 0.0)
             if total / len(self._questions) >= needed:
+                probes, holds = tried, True
                 break
         if probes != now:
             index.set_probes(probes)
             _logger.info("index searches other lists", extra={"was": now, "now": probes})
         self._tuned = probes
         self._metrics.probed_lists.set(probes)
-        return probes
+        return probes, holds
 
     def _asked(self, index: KeptIndex, question: Any, probes: Sequence[int]) -> list[float]:
         """Ask again, then rest for so long that no more than our share of a core is taken."""

@@ -111,6 +111,8 @@ def test_lists_searched_grow_until_the_target_is_held() -> None:
     world.ask(index, 10)
     assert index.probes == 160  # 56 and 80 find too little
     assert world.value("probed_lists") == 160
+    world.ask(index, 20)
+    assert (index.probes, index.retrained) == (112, 0)  # 80 never held it: nothing is worn
 
 
 def test_lists_searched_shrink_to_the_fewest_that_hold_the_target() -> None:
