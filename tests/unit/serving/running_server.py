@@ -62,9 +62,7 @@ class RunningServer:
             WatcherConfig(poll_ms=10),
             self.metrics,
         )
-        self.impression_log = ImpressionLog(
-            self.log, ImpressionLogConfig(), self.tail.landing.land
-        )
+        self.impression_log = ImpressionLog(self.log, ImpressionLogConfig(), self.tail.landing.land)
         self.services = Services(
             slot=self.slot,
             recommender=Recommender(
