@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 
 from app.freshness_probe import HISTORY, ITEM, MARKERS, RANK, FreshnessProbe, ProbeConfig
+from app.token_file import add_token
 from domain.clock import SystemClock
 from domain.errors import ServingError
 from domain.events import Feedback, ItemUpdate
 from domain.requests import CapturedRequest, RankingScores
+from serving.access import AccessConfig
+from serving.server import ServerConfig
+from serving.tls import TlsConfig
+from tests.certificates import Authority
 from tests.command_line import Headrace, quiet_surroundings
 from tests.unit.serving.running_server import RunningServer
 from tests.unit.serving.worlds import CLOCK, NumberRanker, make_models
@@ -122,6 +127,33 @@ def test_command_fails_and_says_what_to_look_at(server: RunningServer, headrace:
     )  # fmt: skip
     assert ended.code == 1
     assert "has the schema a label head for 'sneeze'? See --kind" in ended.out
+
+
+def test_command_shows_its_token_to_a_server_behind_tls(
+    tmp_path: Path, headrace: Headrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.sign("server")
+    token = add_token(tmp_path / "tokens.txt", "probe", ["read", "publish"])
+    (tmp_path / "token").write_text(f"{token}\n")
+    config = ServerConfig(
+        address="127.0.0.1:0",
+        tls=TlsConfig(certificate=str(certificate), key=str(key)),
+        access=AccessConfig(tokens=str(tmp_path / "tokens.txt")),
+    )
+    with quiet_surroundings(monkeypatch):
+        server = RunningServer(tmp_path, server=config)
+        server.start()
+        server.serve("s1", lambda: make_models("s1", ranker=HistoryRanker()))
+        words = ("freshness", "--server", server.address, "--rounds", "1", "--no-weights")
+        with_token = headrace(
+            *words, "--ca", authority.certificate, "--token-file", tmp_path / "token"
+        )
+        without = headrace(*words, "--ca", authority.certificate)
+        server.close()
+    assert with_token.code == 0, with_token.err
+    assert without.code == 1
+    assert without.err.startswith("headrace: UNAUTHENTICATED: ")
 
 
 @pytest.mark.parametrize(
