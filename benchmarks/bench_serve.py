@@ -6,10 +6,11 @@ is durable. Each is asked by 1, 8 and 64 clients, who ask again as soon as they 
 
     python benchmarks/bench_serve.py [--quick] [--items N] [--rounds N] [--json FILE]
 
-The bare model runs on the servers' core while nobody asks them: the same snapshot, the same user,
-everything between request and answer but gRPC, admission, deadlines and the event log. What Rank
-takes beyond it, asked by one client, is what gRPC and glue cost. CPU is that of the server's
-process, or of the bare model: on a machine that does other things besides, it is the steadier one.
+"No model" is the same server with a ranker that answers at once: all it takes is gRPC and glue. The
+bare model runs on the servers' core while nobody asks them: the same snapshot, the same user,
+everything between request and answer but gRPC, admission, deadlines and the event log. CPU is that
+of the server's process, or of the bare model: on a machine that does other things besides, it is
+the steadier measure.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,12 @@ import grpc
 import numpy as np
 import psutil
 
-from app.server_wiring import StoredModels
+from app.server_wiring import StoredModels, running_server
 from app.settings import load_settings
 from domain.clock import SystemClock
 from domain.events import Event, Feedback, ItemUpdate
-from domain.requests import RetrievalRequest
+from domain.requests import RankingScores, RetrievalRequest
+from monitoring.metrics import Metrics
 from protos.headrace.v1 import ranking_pb2, recommender_pb2
 from serving import stages
 from serving.live_models import LiveModels
@@ -108,12 +110,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each engine in a round")
     parser.add_argument("--json", type=Path, help="write the measurements there")
     parser.add_argument("--echo", metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--no-model", metavar="FOLDER", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != "1":  # torch has read it already
         os.environ["OMP_NUM_THREADS"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.argv])
     if given.echo:
         _run_echo(Path(given.echo))
+        return
+    if given.no_model:
+        _run_no_model(Path(given.no_model))
         return
     if given.quick:
         given.items, given.rounds, given.seconds = 5_000, 3, 1.0
@@ -127,7 +133,7 @@ def main() -> None:
 
 def _measure(folder: Path, given: argparse.Namespace, served: int, asking: int) -> dict[str, Any]:
     began_s = time.monotonic()
-    _train(folder, given.items)
+    train_world(folder, given.items)
     print(f"{given.items:,} items, {USERS} users with {HISTORY} actions: trained in "
           f"{time.monotonic() - began_s:.0f} s")  # fmt: skip
     settings = load_settings(None, [f'data.dir="{folder / "data"}"'])
@@ -138,11 +144,17 @@ def _measure(folder: Path, given: argparse.Namespace, served: int, asking: int) 
     with ExitStack() as stack:
         os.sched_setaffinity(0, {served})
         served_by = stack.enter_context(_server(folder))
-        empty = stack.enter_context(_echo(folder, models, requests))
+        _write_answers(folder, models, requests)
+        empty = stack.enter_context(_own_process(folder, "echo"))
+        no_model = stack.enter_context(_own_process(folder, "no-model"))
         os.sched_setaffinity(0, {asking})
         engines = {
             name: Engine(stack.enter_context(grpc.insecure_channel(place.address)), place.process)
-            for name, place in (("headrace", served_by), ("empty method", empty))
+            for name, place in (
+                ("headrace", served_by),
+                ("no model", no_model),
+                ("empty method", empty),
+            )
         }
         _wait_until_it_answers(engines["headrace"].channel, requests["Recommend"])
         difference = _compare(engines["headrace"].channel, models, requests["Rank"])
@@ -161,7 +173,7 @@ def _measure(folder: Path, given: argparse.Namespace, served: int, asking: int) 
 # The world
 
 
-def _train(folder: Path, num_items: int) -> None:
+def train_world(folder: Path, num_items: int) -> None:
     """Lead a world through a real trainer: its snapshot is what everybody serves."""
     (folder / "data").mkdir()
     log = SqliteLog(folder / "data" / "events.sqlite")
@@ -207,7 +219,7 @@ def _recommend_request() -> recommender_pb2.RecommendRequest:
 
 @contextmanager
 def _server(folder: Path) -> Iterator[Place]:
-    port = _free_port()
+    port = free_port()
     # So many clients as ask here are let in, where usually they would be told to come again.
     overrides = [
         "recommender.max_waiting=80", "server.threads=128", "metrics.server_port=0",
@@ -218,13 +230,12 @@ def _server(folder: Path) -> Iterator[Place]:
         sys.executable, "-m", "app.cli", "serve", "--data-dir", str(folder / "data"),
         "--grpc", f"127.0.0.1:{port}", *words,
     ]  # fmt: skip
-    with _process(command, folder / "server.log") as process:
-        yield Place(f"127.0.0.1:{port}", process)
+    with process(command, folder / "server.log") as running:
+        yield Place(f"127.0.0.1:{port}", running)
 
 
-@contextmanager
-def _echo(folder: Path, models: LiveModels, requests: dict[str, Any]) -> Iterator[Place]:
-    """Run a server whose methods read the request and give an answer of the usual size."""
+def _write_answers(folder: Path, models: LiveModels, requests: dict[str, Any]) -> None:
+    """Write an answer of the usual size to each method, for the empty ones to give."""
     scores = _bare_rank(models, requests["Rank"])
     for method, count in (("Rank", CANDIDATES), ("Recommend", LIMIT)):
         answer = RESPONSES[method](
@@ -237,14 +248,55 @@ def _echo(folder: Path, models: LiveModels, requests: dict[str, Any]) -> Iterato
             info=recommender_pb2.AnswerInfo(snapshot_id=models.snapshot_id, model_age_ms=1_000),
         )
         (folder / f"{method}.answer").write_bytes(answer.SerializeToString())
-    port_file = folder / "echo.port"
-    command = [sys.executable, str(Path(__file__).resolve()), "--echo", str(folder)]
-    with _process(command, folder / "echo.log") as process:
-        deadline_s = time.monotonic() + 60.0
+
+
+@contextmanager
+def _own_process(folder: Path, what: str) -> Iterator[Place]:
+    """Run one of this file's own servers."""
+    port_file = folder / f"{what}.port"
+    command = [sys.executable, str(Path(__file__).resolve()), f"--{what}", str(folder)]
+    with process(command, folder / f"{what}.log") as running:
+        deadline_s = time.monotonic() + 180.0
         while not port_file.exists() or not port_file.read_text():
-            assert time.monotonic() < deadline_s, (folder / "echo.log").read_text()
+            assert time.monotonic() < deadline_s, (folder / f"{what}.log").read_text()
             time.sleep(0.1)
-        yield Place(f"127.0.0.1:{port_file.read_text()}", process)
+        yield Place(f"127.0.0.1:{port_file.read_text()}", running)
+
+
+class _NoRanker:
+    """Answers at once, with any scores."""
+
+    def __init__(self) -> None:
+        self._scores = np.linspace(0.1, 0.9, 10_000, dtype=np.float32)[:, None]
+
+    def capture(self, request: Any) -> Any:
+        return request
+
+    def predict(self, captured: Any) -> list[RankingScores]:
+        return [
+            RankingScores(probabilities=scores_N1, hidden=scores_N1)
+            for scores_N1 in (self._scores[: len(one.item_ids)] for one in captured)
+        ]
+
+
+class _NoMemory:
+    def compensate(self, _hidden: Any, base: Any) -> Any:
+        return base
+
+
+def _run_no_model(folder: Path) -> None:
+    settings = load_settings(
+        None, [f'data.dir="{folder / "data"}"', 'server.address="127.0.0.1:0"',
+               "recommender.max_waiting=80", "server.threads=128"]
+    )  # fmt: skip
+    stop = {signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+    with running_server(settings, settings.schema_declared, CLOCK, Metrics()) as server:
+        while not server.slot.snapshot_id:
+            time.sleep(0.1)
+        server.slot.swap(replace(server.slot.current(), ranker=_NoRanker(), memory=_NoMemory()))
+        (folder / "no-model.port").write_text(str(server.handle.port))
+        signal.sigwait(stop)
 
 
 def _run_echo(folder: Path) -> None:
@@ -272,18 +324,20 @@ def _run_echo(folder: Path) -> None:
 
 
 @contextmanager
-def _process(command: list[str], log: Path) -> Iterator[psutil.Process]:
+def process(command: list[str], log: Path) -> Iterator[psutil.Process]:
+    """Run a process while the block runs."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
+        child = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
     try:
-        yield psutil.Process(process.pid)
+        yield psutil.Process(child.pid)
     finally:
-        process.terminate()
-        process.wait(60)
+        child.terminate()
+        child.wait(60)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -322,7 +376,7 @@ def _rounds(
     given: argparse.Namespace,
 ) -> list[Cell]:
     """Time both servers in rounds whose order turns around each time."""
-    names = list(engines)
+    names = [name for name in engines if method == "Rank" or name != "no model"]
     taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     for number in range(given.rounds):
         for name in names if number % 2 == 0 else reversed(names):
@@ -453,10 +507,13 @@ def _report(
         print(f"{cell.method:<11}{cell.engine:<14}{cell.clients:>8}{timed}{rates}")
     at = {(cell.method, cell.engine, cell.clients): cell for cell in cells}
     ratios = {}
+    alone = at["Rank", "no model", 1]
+    ratios["rank_glue_ms"], ratios["rank_glue_cpu_ms"] = alone.p50_ms, alone.cpu_ms
+    ratios["rank_glue_over_empty_cpu"] = alone.cpu_ms / at["Rank", "empty method", 1].cpu_ms
     for method in METHODS:
         served, bare = at[method, "headrace", 1], at[method, "bare model", 1]
-        ratios[f"{method.lower()}_glue_ms"] = served.p50_ms - bare.p50_ms
-        ratios[f"{method.lower()}_glue_cpu_ms"] = served.cpu_ms - bare.cpu_ms
+        ratios[f"{method.lower()}_beyond_bare_ms"] = served.p50_ms - bare.p50_ms
+        ratios[f"{method.lower()}_beyond_bare_cpu_ms"] = served.cpu_ms - bare.cpu_ms
         ratios[f"{method.lower()}_bare_over_served_p50"] = bare.p50_ms / served.p50_ms
         best = max(at[method, "headrace", clients].per_s for clients in CLIENTS)
         ratios[f"{method.lower()}_rate_over_bare"] = best / bare.per_s

@@ -159,7 +159,8 @@ def test_pods_are_given_time_to_end_in_order(settings: Settings) -> None:
     server = settings.server
     assert server.drain_s > 2 * MAIN["server"]["readinessProbe"]["periodSeconds"] - 1
     given = PODS["server"]["spec"]["terminationGracePeriodSeconds"]
-    assert given > server.drain_s + server.grace_s + 10
+    longest_append_s = settings.kafka.append_timeout_ms / 1_000
+    assert given > server.drain_s + server.grace_s + longest_append_s + 10
     assert PODS["trainer"]["spec"]["terminationGracePeriodSeconds"] >= 60
 
 

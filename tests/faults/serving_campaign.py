@@ -35,7 +35,6 @@ from stream.kafka_settings import KafkaConfig
 from tests.load_client import LoadClient, balanced_channel
 from tests.loop_worlds import tiny_scenario, tiny_world
 from tests.process_helpers import (
-    STOP_S,
     Headrace,
     flags,
     free_port,
@@ -47,6 +46,8 @@ from tests.process_helpers import (
 
 BROKER_AWAY_S = 5.0
 _PAUSE_S = 0.1
+_STOP_S = 120.0
+"""A server that has just lost its broker may wait for it, while it ends, as long as an append."""
 _THREADS = 8
 
 
@@ -93,7 +94,7 @@ class Deployment:
     def restart_server(self, number: int) -> None:
         """Tell a server to stop, wait until it has, and start another in its place."""
         self.servers[number].process.send_signal(signal.SIGTERM)
-        status = self.servers[number].wait(STOP_S)
+        status = self.servers[number].wait(_STOP_S)
         assert status == 0, self.servers[number].said
         port = self.ports[number]
         self.servers[number] = self._start_server(port)
@@ -188,8 +189,8 @@ def disturb(running: Deployment, minutes: float, names: Collection[str]) -> list
     ):
         client.wait_for_answers(50)
         while not phases or time.monotonic() < end_s:
-            for name in (name for name in steps if name in names):
-                phases.append(_phase(name, steps[name], client, publisher))
+            wanted = [name for name in steps if name in names]
+            phases.extend(_phase(name, steps[name], client, publisher) for name in wanted)
     return phases
 
 

@@ -1,0 +1,129 @@
+"""What another worker on the same port costs in memory, beside a process that only loads libraries.
+
+    python benchmarks/bench_workers.py [--quick] [--items N] [--json FILE]
+
+`headrace serve --workers N` on the world of bench_serve. Memory is the proportional set size: what
+processes share is divided among them. Before it is looked at, every worker has answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+
+from benchmarks.bench_serve import free_port, process, train_world
+from protos.headrace.v1 import recommender_pb2, recommender_pb2_grpc
+
+_ASKS = 40
+"""Connections over which each deployment is asked once: every worker gets some."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="5,000 items, 1 and 2 workers")
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--json", type=Path, help="write the measurements there")
+    given = parser.parse_args()
+    counts = (1, 2) if given.quick else (1, 2, 4)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
+        folder = Path(name)
+        train_world(folder, 5_000 if given.quick else given.items)
+        libraries = _libraries(folder)
+        print(
+            f"a process with nothing but the libraries: {libraries['private']:.0f} MiB of its own"
+        )
+        rows = {count: _workers(folder, count) for count in counts}
+    each = (rows[counts[-1]]["pss"] - rows[1]["pss"]) / (counts[-1] - 1)
+    for count, row in rows.items():
+        print(
+            f"{count} workers: {row['pss']:.0f} MiB together, each {row['private']:.0f} MiB of its "
+            f"own; snapshot {row['snapshot']:.0f} MiB"
+        )
+    result = {
+        "suite": "workers",
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "rows": rows,
+        "libraries": libraries,
+        "ratios": {"mib_each_more": each, "each_more_over_libraries": each / libraries["private"]},
+        "goals": {},
+        "ok": True,
+    }
+    print(f"each further worker: {each:.0f} MiB")
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=1))
+    print(json.dumps({name: result[name] for name in ("suite", "ratios", "goals", "ok")}))
+
+
+def _workers(folder: Path, count: int) -> dict[str, float]:
+    """Return the memory of a server, or of so many workers, once they serve."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "app.cli", "serve", "--data-dir", str(folder / "data"),
+        "--grpc", f"127.0.0.1:{port}", "--workers", str(count), "--set", "metrics.server_port=0",
+    ]  # fmt: skip
+    with process(command, folder / f"workers-{count}.log") as parent:
+        servers = [parent]
+        deadline_s = time.monotonic() + 180.0
+        while count > 1 and len(servers := parent.children()) < count:
+            assert time.monotonic() < deadline_s, "the workers did not start"
+            time.sleep(0.1)
+        answered = 0
+        while answered < _ASKS:
+            answered += _answers(port)
+            assert time.monotonic() < deadline_s, "the workers did not answer"
+        time.sleep(3.0)  # who began last may still be loading
+        memory = [_memory(server) for server in servers]
+    files = (folder / "data" / "snapshots").rglob("*.safetensors")
+    snapshots = len(list((folder / "data" / "snapshots").glob("0*-*"))) or 1
+    return {
+        "pss": sum(one["pss"] for one in memory),
+        "private": sum(one["private"] for one in memory) / len(memory),
+        "snapshot": sum(file.stat().st_size for file in files) / 2**20 / snapshots,
+    }
+
+
+def _answers(port: int) -> int:
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+        try:
+            stub.Recommend(recommender_pb2.RecommendRequest(user_id="u3"), timeout=5.0)
+        except grpc.RpcError:
+            time.sleep(0.2)
+            return 0
+        return 1
+
+
+def _libraries(folder: Path) -> dict[str, float]:
+    loaded = folder / "loaded"
+    code = (
+        "import app.server_process, pathlib, time; "
+        f"pathlib.Path({str(loaded)!r}).touch(); time.sleep(600)"
+    )
+    with process([sys.executable, "-c", code], folder / "libraries.log") as parent:
+        while not loaded.exists():
+            time.sleep(0.1)
+        return _memory(parent)
+
+
+def _memory(server: psutil.Process) -> dict[str, float]:
+    """Return proportional and private memory, in MiB."""
+    full: Any = server.memory_full_info()
+    return {"pss": full.pss / 2**20, "private": full.uss / 2**20}
+
+
+if __name__ == "__main__":
+    main()
