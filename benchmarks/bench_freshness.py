@@ -64,6 +64,8 @@ CLOCK = SystemClock()
 _LEAD_S = 4.0
 """The sender loads and builds the world in this time."""
 _SETTLE_S = 90.0
+_NEVER_S = 90.0
+"""Longest wait for a marker."""
 SETTINGS = (
     "joiner.attribution_window_ms=10_000",
     "watermark.allowed_lateness_ms=1_000",
@@ -223,7 +225,7 @@ def _look(
     """Publish markers in turns and wait for each, after warming up."""
     for marker in markers:
         found.markers[marker] = []
-    probe = FreshnessProbe(channel, CLOCK, ProbeConfig(timeout_s=90.0))
+    probe = FreshnessProbe(channel, CLOCK, ProbeConfig(timeout_s=_NEVER_S))
     stop.wait(warm_s)
     turn = 0
     while not stop.is_set():
@@ -364,7 +366,7 @@ def _report(found: dict[str, Found], given: argparse.Namespace) -> dict[str, Any
     ]
     print(_line("a delta holds requests, ms", [f"{1_000 * mean:.1f}" for mean in means]))
     ours, weights = found["deltas"], found["deltas"].markers[WEIGHTS]
-    p50, p99 = np.quantile(ours.fresh(), (0.5, 0.99))
+    p50, p99 = (_quantile(ours.fresh(), share) for share in (0.5, 0.99))
     ratios = {
         "p50_goal_over_measured": P50_S / p50,
         "p99_goal_over_measured": P99_S / p99,
@@ -404,7 +406,8 @@ def _line(name: str, cells: Sequence[str]) -> str:
 
 def _quantile(seconds: Sequence[float | None], share: float) -> float:
     """Return a quantile; what never showed counts as the longest wait."""
-    return float(np.quantile([90.0 if one is None else one for one in seconds], share))
+    known = [_NEVER_S if one is None else one for one in seconds] or [_NEVER_S]
+    return float(np.quantile(known, share))
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
