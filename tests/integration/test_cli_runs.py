@@ -112,18 +112,18 @@ def check_report(report: dict[str, Any]) -> None:
 
 
 def check_table(text: str, report: dict[str, Any]) -> None:
-    rows = {
-        cells[0]: cells[1:]
-        for line in text.splitlines()
-        if len(cells := [cell.strip() for cell in line.strip("│┃").split("│")]) == 6
-    }
+    table = text[text.index("| variant ") :].split("\n\n")[0]
+    split = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    rows = {name: cells for name, *cells in split[2:]}
     assert tuple(rows) == VARIANTS
     for name, cells in rows.items():
         half = report["variants"][name]["second_half"]
         numbers = [f"{half[key]:.4f}" for key in ("auc", "gauc", "ne", "calibration")]
-        assert cells == [*numbers, str(NUM_ROWS // 2)]
+        ece = report["heads"]["click"]["second_half"]["variants"][name]["ece"]["value"]
+        assert cells == [*numbers, f"{ece:.4f}"]
     assert "…" not in text, "nothing is cut in a narrow terminal"
-    assert f"recall@20 {report['retrieval']['recall@20']:.4f}" in text
+    assert f"Ranking, head click: {NUM_ROWS // 2} examples, " in text
+    assert f"| online    |    {report['retrieval']['recall@20']:.4f} |" in text
     assert f"{report['events']:,} events, {NUM_ROWS} examples, 0 duplicates" in text
 
 
