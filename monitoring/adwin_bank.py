@@ -86,6 +86,14 @@ class AdwinBank:
         self._shape_2R = np.zeros((2, _ROWS), np.int64)
         self._room_2K = np.zeros((2, max(_ROWS * places, _BLOCK)))
         self._one_1, self._alarm_1 = np.zeros(1), np.zeros(1, np.bool_)
+        self._take_views()
+
+    def _take_views(self) -> None:
+        """Keep what the kernel is given of each stream: to make it costs as much as one value."""
+        self._views = [
+            (self._bucket_S2RM[s], self._sum_S3[s], self._count_S3[s])
+            for s in range(len(self._sum_S3))
+        ]
 
     @property
     def widths(self) -> NDArray[np.int64]:
@@ -110,12 +118,13 @@ class AdwinBank:
         return bool(self._alarm_1[0])
 
     def _run(self, stream: int, value_N: NDArray[np.float64], alarm_N: NDArray[np.bool_]) -> None:
+        bucket_2RM, sum_3, count_3 = self._views[stream]
         _adwin_one(
             value_N,
             self._rule,
-            self._bucket_S2RM[stream],
-            self._sum_S3[stream],
-            self._count_S3[stream],
+            bucket_2RM,
+            sum_3,
+            count_3,
             self._shape_2R,
             self._room_2K,
             alarm_N,
@@ -149,6 +158,7 @@ class AdwinBank:
         self._bucket_S2RM = state["buckets"].copy()
         self._sum_S3 = state["sums"].copy()
         self._count_S3 = state["counts"].copy()
+        self._take_views()
 
 
 def _take_in(value_N, num, places, bucket_2RM):  # type: ignore[no-untyped-def]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
+from prometheus_client import Gauge
 
 from domain.errors import ConfigError
 from domain.state import State
@@ -123,7 +124,9 @@ class DriftMonitor:
         point = watch.total / watch.examples
         watch.total, watch.examples = 0.0, 0
         watch.add_to_tail(point)
-        self._value.labels(stream=stream).set(point)
+        if watch.shown is None:  # on the metrics page from its first point on, not before
+            watch.shown = self._value.labels(stream=stream)
+        watch.shown.set(point)
         # Every detector must see every point, also when the first of them has raised an alarm.
         found = [detector.update(point, event_time_ms) for detector in watch.detectors]
         live = self.book.live_of(stream)
@@ -171,6 +174,7 @@ class _Watch:
         self.total = 0.0
         self.examples = 0
         self.tail: deque[float] = deque(maxlen=recover_points)
+        self.shown: Gauge | None = None
 
     def add_to_tail(self, point: float) -> None:
         self.tail.append(point)

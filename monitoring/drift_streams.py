@@ -46,8 +46,8 @@ _SETTLED_WINDOWS = 13
 _SETTLED_SKEWS = 25
 
 # A model that learns moves its mean prediction by a tenth within hours while nothing changes: it
-# knows more, and what is popular rises and falls; that of a rare label moves by a fifth in the first
-# day of a real ranker.
+# knows more, and what is popular rises and falls; that of a rare label moves by a fifth in a real
+# ranker's first day.
 _SCORE_CHANGE = 0.3
 
 
