@@ -168,6 +168,22 @@ class SideBySide:
         """Load the retriever."""
         self._live.load(state)
 
+    def take_delta(self) -> State:
+        """Return what changed in the retriever."""
+        return self._live.take_delta()
+
+    def follow(self) -> None:
+        """Make the retriever a twin."""
+        self._live.follow()
+
+    def check_delta(self, state: State) -> None:
+        """Let the retriever check."""
+        self._live.check_delta(state)
+
+    def apply_delta(self, state: State) -> None:
+        """Let the retriever take the changes over."""
+        self._live.apply_delta(state)
+
 
 def _summary(lists: _Lists, catalog: int) -> dict[str, Any]:
     found: dict[str, Any] = {
