@@ -320,12 +320,12 @@ class MonitoringMetrics:
             "Severity of a stream's live signal: 0 none, 1 small, 2 medium, 3 large.",
             stream=CONFIGURED,
         )
-        self.reactions = ReactionMetrics(make)
         self.drift_ended = make.counter(
             "monitoring_drift_ended_total",
             "Drift signals that ended: recovered, or normal by now.",
             stream=CONFIGURED,
         )
+        self.reactions = ReactionMetrics(make)
         self.webhook_failures = make.counter(
             "monitoring_webhook_failures_total", "Drift signals that no web hook took."
         )
