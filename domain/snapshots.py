@@ -25,8 +25,7 @@ class SnapshotPublisher(Protocol):
     ) -> str:
         """Publish by one rename and return the snapshot's id.
 
-        Args:
-            promote: whether it is served from now on.
+        It is served from now on, unless it is not to be promoted.
 
         Raises:
             SnapshotError: nothing was published; the current snapshot is as it was.

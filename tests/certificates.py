@@ -28,10 +28,7 @@ class Authority:
     def sign(self, name: str) -> tuple[Path, Path]:
         """Make a key and a certificate with this common name; returns certificate and key."""
         key, request, signed = (self.folder / f"{name}.{one}" for one in ("key", "csr", "crt"))
-        self._run(
-            f"req {_NEW_KEY} -subj /CN={name} "
-            f"-keyout {key} -out {request}"
-        )
+        self._run(f"req {_NEW_KEY} -subj /CN={name} -keyout {key} -out {request}")
         self._run(
             f"x509 -req -days 2 -in {request} -CA {self.certificate} -CAkey {self._key} "
             f"-CAcreateserial -extfile san.cnf -out {signed}"
