@@ -21,7 +21,7 @@ VERSION = version("headrace")
 
 # While a broker is away these report every try, ten lines a second, as errors; whoever uses the log
 # gets the error and says it once.
-_REPEATS_ITSELF = ("kafka.net", "kafka.cluster", "kafka.coordinator")
+_REPEATS_ITSELF = ("kafka.net", "kafka.cluster", "kafka.coordinator", "kafka.consumer.fetcher")
 
 
 def set_up_process(settings: Settings, metrics: Metrics, process: str) -> None:
