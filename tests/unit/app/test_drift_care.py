@@ -118,7 +118,7 @@ def test_what_was_done_is_told_as_a_table_and_as_json(headrace: Headrace, tmp_pa
     store.close()
     told = headrace("drift", "reactions", "--data-dir", str(tmp_path))
     assert "2026-01-01 12:00:00" in told.out
-    assert "the error memory was emptied, because it rose" in " ".join(told.out.split())
+    assert "the error memory was emptied" in told.out
     (row,) = json.loads(headrace("drift", "reactions", "--json", "--data-dir", str(tmp_path)).out)
     assert (row["name"], row["time_ms"], row["until_ms"]) == ("reset_memory", NOON, None)
 

@@ -26,6 +26,10 @@ INDIFFERENT = {
     "publisher",
     "tail",
     "watcher",
+    "deltas",
+    "delta_store",
+    "delta_follower",
+    "index_keeper",
     "history",
     "dashboard",
 }

@@ -8,6 +8,7 @@ import pytest
 
 from domain.errors import ConfigError, LogPositionError, LogUnavailableError
 from domain.events import Feedback, Impression, ItemUpdate, ShownItem, UserUpdate
+from domain.requests import RetrievalRequest
 from serving.apply_events import apply_records
 from serving.live_models import LiveModelSlot
 from serving.stages import find_candidates, read_asker
@@ -342,9 +343,9 @@ def test_the_first_search_after_an_item_was_observed_runs_alone(log):
     stop = threading.Event()
 
     def search() -> None:
-        asker = read_asker(models, "ann", 1)
+        request = RetrievalRequest(user=read_asker(models, "ann", 1).view, time_ms=1, limit=3)
         while not stop.is_set():
-            assert find_candidates(models, asker, 1, 3).item_ids == ("i0", "i1", "i2")
+            assert find_candidates(models, request).item_ids == ("i0", "i1", "i2")
 
     searchers = [threading.Thread(target=search) for _ in range(3)]
     for searcher in searchers:
