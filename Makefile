@@ -33,6 +33,7 @@ check: install ## ruff, ruff format and mypy strict
 	$(BIN)/mypy
 
 bench: install ## every benchmark, on its small size
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
 
 detection-table: install ## which drift detector finds what, how soon, and how often it is wrong

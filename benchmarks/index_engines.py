@@ -6,16 +6,21 @@ Each has one parameter that trades time for recall, and is asked through the sam
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, Protocol
 
 import faiss
-import hnswlib
 import numpy as np
 from numpy.typing import NDArray
-from usearch.index import Index
 
 from retrieval.faiss_ivf_index import FaissIvfIndex
 from retrieval.vector_index import BLAS_FROM_VALUES, IndexConfig
+
+try:
+    import hnswlib
+    from usearch.index import Index
+except ImportError as error:
+    sys.exit(f"{error.name} is not installed: .venv/bin/python -m pip install --group bench")
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
