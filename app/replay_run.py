@@ -172,12 +172,13 @@ def _build(
 
 
 def _lead(dataset: Dataset, loop: TrainLoop, console: Console, keep_partial: bool) -> ReplayCounts:
-    with _progress(console, dataset.num_events_hint) as progress:
-        if not keep_partial:
-            return replay_events(dataset.events(), loop, progress)
-        # Between two events, so that no event is half learned when the numbers are made.
-        with stop_on_signals() as stop:
-            return replay_events(dataset.events(), loop, progress, stop.is_set)
+    # Stopped between two events, so that no event is half learned when the numbers are made; and
+    # by a flag, because an exception out of nowhere may be lost in a callback of a library.
+    with _progress(console, dataset.num_events_hint) as progress, stop_on_signals() as stop:
+        counts = replay_events(dataset.events(), loop, progress, stop.is_set)
+    if counts.interrupted and not keep_partial:
+        raise KeyboardInterrupt
+    return counts
 
 
 def _numbers(parts: _Parts, records: ReplayRecords, wishes: ReplayWishes) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def lead(loop: TrainLoop, events: Iterable[Event]) -> TrainLoop:
         try:
             loop.process(event)
         except (DecodeError, SchemaError):
-            continue
+            loop.set_aside()
     return loop
 
 

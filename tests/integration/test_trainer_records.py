@@ -64,11 +64,12 @@ def _synchronously(loop: TrainLoop, values: list[tuple[str, bytes]]) -> dict[str
     for _, value in values:
         for entry in decode_record(value):
             if isinstance(entry, BadEvent):
+                loop.set_aside()
                 continue
             try:
                 loop.process(entry)
             except (DecodeError, SchemaError):
-                continue
+                loop.set_aside()
     return hashes_of(loop)
 
 

@@ -72,7 +72,10 @@ class CatalogRetriever:
 
 
 class NumberRanker:
-    """Scores an item by the last number in its id, for the first head; the second head is 0.5."""
+    """Scores an item by the last number in its id, for the first head; the second head is 0.5.
+
+    An id without a number counts as 0.
+    """
 
     def __init__(self, scale: float = 0.01) -> None:
         self.scale = scale
@@ -80,7 +83,7 @@ class NumberRanker:
 
     def capture(self, request) -> CapturedRequest:
         self.captured.append(request)
-        numbers = [float(re.findall(r"\d+", item)[-1]) for item in request.item_ids]
+        numbers = [float(([0, *re.findall(r"[0-9]{1,9}", item)])[-1]) for item in request.item_ids]
         return CapturedRequest(
             user_id=request.user.user_id,
             item_ids=request.item_ids,
