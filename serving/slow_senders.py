@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import grpc
 
 from domain.clock import Clock
+from domain.errors import CallCancelledError
 
 _logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class SlowSenders:
         self._clock = clock
         # In the order of their beginning, as all have the same time.
         self._begun: dict[grpc.ServicerContext, float] = {}
+        self._ended: set[grpc.ServicerContext] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slow-senders", daemon=True)
@@ -41,7 +43,12 @@ class SlowSenders:
 
     @contextmanager
     def waiting_for(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """End the call when the block takes longer than the timeout."""
+        """End the call when the block takes longer than the timeout.
+
+        Raises:
+            CallCancelledError: it did. gRPC lets the block go on as if the caller had sent nothing,
+                sometimes a moment before it says that the call is over.
+        """
         with self._lock:
             self._begun[context] = self._clock.stopwatch_s()
         try:
@@ -49,6 +56,10 @@ class SlowSenders:
         finally:
             with self._lock:
                 del self._begun[context]
+                was_ended = context in self._ended
+                self._ended.discard(context)
+        if was_ended:
+            raise CallCancelledError(f"its message did not come within {self._timeout_s} s")
 
     def _run(self) -> None:
         while not self._stop.wait(self._timeout_s / _LOOKS):
@@ -57,7 +68,12 @@ class SlowSenders:
     def _end_overdue(self) -> None:
         oldest_s = self._clock.stopwatch_s() - self._timeout_s
         with self._lock:
-            overdue = [context for context, begun_s in self._begun.items() if begun_s < oldest_s]
+            overdue = [
+                context
+                for context, begun_s in self._begun.items()
+                if begun_s < oldest_s and context not in self._ended
+            ]
+            self._ended.update(overdue)
         for context in overdue:
             _logger.info("call ended, its message did not come", extra={"peer": context.peer()})
             context.cancel()
