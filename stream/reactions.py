@@ -100,8 +100,12 @@ class Reactions:
             for name, trigger in self._triggers.items():
                 if signal.ended_ms is not None:
                     self._answered[name].discard(_key(signal))
-                elif self._is_due(name, trigger, signal):
-                    self._react(name, trigger, signal)
+                elif self._concerns(name, trigger, signal):
+                    if name in _SERVING and self._answered[name]:
+                        # What is held already is held until this signal has ended, too.
+                        self._answered[name].add(_key(signal))
+                    elif self._is_rested(name, trigger, signal):
+                        self._react(name, trigger, signal)
         self._report()
 
     def write_fields(
@@ -120,13 +124,15 @@ class Reactions:
         if ended:
             self._report()
 
-    def _is_due(self, name: ReactionName, trigger: Trigger, signal: DriftSignal) -> bool:
-        if not signal.stream.startswith(trigger.on):
-            return False
-        if SEVERITIES.index(signal.severity) < SEVERITIES.index(trigger.min_severity):
-            return False
-        if _key(signal) in self._answered[name]:
-            return False
+    def _concerns(self, name: ReactionName, trigger: Trigger, signal: DriftSignal) -> bool:
+        """Return whether a signal is one to answer that was not answered yet."""
+        return (
+            signal.stream.startswith(trigger.on)
+            and SEVERITIES.index(signal.severity) >= SEVERITIES.index(trigger.min_severity)
+            and _key(signal) not in self._answered[name]
+        )
+
+    def _is_rested(self, name: ReactionName, trigger: Trigger, signal: DriftSignal) -> bool:
         return signal.time_ms - self._done_ms.get(name, _NEVER_MS) >= trigger.pause_ms
 
     def _react(self, name: ReactionName, trigger: Trigger, signal: DriftSignal) -> None:

@@ -155,6 +155,18 @@ def test_nothing_new_is_served_until_every_signal_has_ended() -> None:
     assert world.is_on("hold_promotion") == 0.0
 
 
+def test_what_is_held_waits_for_signals_that_came_within_the_pause_too() -> None:
+    world = World(hold_promotion=HoldPromotion(enabled=True, pause_ms=60 * MINUTE_MS))
+    other = replace(LOUD, stream="dead_letters", kind="stream", time_ms=11 * MINUTE_MS)
+    world.reactions.write_signals([LOUD])
+    world.reactions.write_signals([other])
+    assert [one.stream for one in world.told.reactions] == [LOUD.stream], "held once"
+    world.reactions.write_signals([replace(LOUD, ended_ms=20 * MINUTE_MS)])
+    assert world.reactions.holding
+    world.reactions.write_signals([replace(other, ended_ms=21 * MINUTE_MS)])
+    assert not world.reactions.holding
+
+
 def test_roll_back_is_asked_for_once_and_holds() -> None:
     world = World(roll_back=Trigger(enabled=True))
     world.reactions.write_signals([LOUD])
