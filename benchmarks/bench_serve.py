@@ -16,14 +16,11 @@ the steadier measure.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import platform
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -42,25 +39,20 @@ import psutil
 
 from app.server_wiring import StoredModels, running_server
 from app.settings import load_settings
-from domain.clock import SystemClock
-from domain.events import Event, Feedback, ItemUpdate
+from benchmarks.serve_world import CLOCK, HISTORY, USERS, process, train_world
 from domain.requests import RankingScores, RetrievalRequest
 from monitoring.metrics import Metrics
 from protos.headrace.v1 import ranking_pb2, recommender_pb2
 from serving import stages
 from serving.live_models import LiveModels
 from snapshot.local_store import LocalSnapshotStore
-from stream.sqlite_log import SqliteLog
+from tests.process_helpers import free_port
 
-ROOT = Path(__file__).resolve().parents[1]
 GOALS = {"rank_glue_ms": 1.5}
 CLIENTS = (1, 8, 64)
-USERS = 20
-HISTORY = 200
 CANDIDATES = 500
 NUM_RANKED = 200
 LIMIT = 20
-CLOCK = SystemClock()
 
 METHODS = {"Rank": "/headrace.v1.Ranking/Rank", "Recommend": "/headrace.v1.Recommender/Recommend"}
 RESPONSES = {"Rank": ranking_pb2.RankResponse, "Recommend": recommender_pb2.RecommendResponse}
@@ -170,38 +162,7 @@ def _measure(folder: Path, given: argparse.Namespace, served: int, asking: int) 
     return _report([*cells, *bare], _batches(models, given.items), difference, given)
 
 
-# The world
-
-
-def train_world(folder: Path, num_items: int) -> None:
-    """Lead a world through a real trainer: its snapshot is what everybody serves."""
-    (folder / "data").mkdir()
-    log = SqliteLog(folder / "data" / "events.sqlite")
-    events = _events(num_items, CLOCK.now_ms() - 3_600_000)
-    while batch := list(itertools.islice(events, 5_000)):
-        log.append(batch)
-    log.close()
-    overrides = ["metrics.trainer_port=0", "drift.detectors=[]"]
-    words = [word for one in overrides for word in ("--set", one)]
-    subprocess.run(
-        [sys.executable, "-m", "app.cli", "train", "--data-dir", folder / "data", "--until-end",
-         *words],
-        cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def _events(num_items: int, start_ms: int) -> Iterator[Event]:
-    random = np.random.default_rng(7)
-    for number in range(num_items):
-        yield ItemUpdate(event_id=f"item-{number}", time_ms=start_ms, item_id=f"i{number}")
-    for count, user in itertools.product(range(HISTORY), range(USERS)):
-        yield Feedback(
-            event_id=f"click-{user}-{count}",
-            time_ms=start_ms + 10_000 * count + user,
-            user_id=f"u{user}",
-            item_id=f"i{random.integers(num_items)}",
-            kind="click",
-        )
+# What is asked
 
 
 def _rank_request(num_items: int) -> ranking_pb2.RankRequest:
@@ -321,26 +282,6 @@ def _run_echo(folder: Path) -> None:
     (folder / "echo.port").write_text(str(port))
     signal.sigwait({signal.SIGTERM})
     server.stop(None)
-
-
-@contextmanager
-def process(command: list[str], log: Path) -> Iterator[psutil.Process]:
-    """Run a process while the block runs."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with log.open("wb") as output:
-        child = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
-    try:
-        yield psutil.Process(child.pid)
-    finally:
-        child.terminate()
-        child.wait(60)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _call(channel: grpc.Channel, method: str) -> Callable[..., Any]:

@@ -22,8 +22,9 @@ from typing import Any
 import grpc
 import psutil
 
-from benchmarks.bench_serve import free_port, process, train_world
+from benchmarks.serve_world import process, train_world
 from protos.headrace.v1 import recommender_pb2, recommender_pb2_grpc
+from tests.process_helpers import free_port
 
 _ASKS = 40
 """Connections over which each deployment is asked once: every worker gets some."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from domain.recommendations import Path, Recommendation
 from monitoring.drift_signal import DriftKind, DriftSignal, Measure, Severity
@@ -84,6 +85,21 @@ def failure_message(failed: Failed) -> failure_pb2.Failure:
         field=failed.field,
         retry_after_ms=round(failed.retry_after_s * 1_000),
     )
+
+
+def add_outcomes(outcomes: Any, answers: Iterable[Any]) -> None:
+    """Add what became of each request of a batch to a repeated field of outcomes.
+
+    Args:
+        outcomes: messages with a `response`, of the method's own type, and a `failure`.
+        answers: a response or a `Failed` for each request, in their order.
+    """
+    for answer in answers:
+        outcome = outcomes.add()
+        if isinstance(answer, Failed):
+            outcome.failure.CopyFrom(failure_message(answer))
+        else:
+            outcome.response.CopyFrom(answer)
 
 
 def snapshot_message(snapshot: StoredSnapshot, live_id: str) -> admin_pb2.SnapshotInfo:

@@ -7,7 +7,6 @@ import grpc
 from protos.headrace.v1 import ranking_pb2, ranking_pb2_grpc
 from serving import convert, convert_answers
 from serving.batch import answer_each
-from serving.failures import Failed
 from serving.interceptors import remaining_s
 from serving.recommend import Recommender
 
@@ -37,10 +36,6 @@ class RankingServicer(ranking_pb2_grpc.RankingServicer):
         """Answer several requests, each for itself."""
         convert.check_batch(request.requests)
         response = ranking_pb2.BatchRankResponse()
-        for answer in answer_each(request.requests, lambda one: self.Rank(one, context)):
-            outcome = response.outcomes.add()
-            if isinstance(answer, Failed):
-                outcome.failure.CopyFrom(convert_answers.failure_message(answer))
-            else:
-                outcome.response.CopyFrom(answer)
+        answers = answer_each(request.requests, lambda one: self.Rank(one, context))
+        convert_answers.add_outcomes(response.outcomes, answers)
         return response

@@ -7,7 +7,6 @@ import grpc
 from protos.headrace.v1 import recommender_pb2, recommender_pb2_grpc
 from serving import convert, convert_answers
 from serving.batch import answer_each
-from serving.failures import Failed
 from serving.interceptors import remaining_s
 from serving.recommend import Recommender
 
@@ -38,10 +37,6 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         """Answer several requests, each for itself."""
         convert.check_batch(request.requests)
         response = recommender_pb2.BatchRecommendResponse()
-        for answer in answer_each(request.requests, lambda one: self.Recommend(one, context)):
-            outcome = response.outcomes.add()
-            if isinstance(answer, Failed):
-                outcome.failure.CopyFrom(convert_answers.failure_message(answer))
-            else:
-                outcome.response.CopyFrom(answer)
+        answers = answer_each(request.requests, lambda one: self.Recommend(one, context))
+        convert_answers.add_outcomes(response.outcomes, answers)
         return response
