@@ -14,6 +14,7 @@ Shape legend: M examples, F fields, D embedding width, K masked copies, S state 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +36,9 @@ class AdaF2M2Config:
     """"sigmoid": weights in (0, 1), as in the paper. "double_sigmoid": in (0, 2), so that training
     starts at weight 1, as if there were no adapter."""
     id_embeddings_in_state: bool = False
-    """Whether the embeddings of user and item are state signals too (no gradient flows back)."""
+    """Whether the embeddings of user and item are state signals too."""
+    id_gradient: bool = False
+    """Whether gradients flow back into those embeddings through the state; open in the paper."""
     masked_forwards: int = 0
     """Masked copies of each example learned besides it."""
     masked_weight: float = 0.2
@@ -46,8 +49,15 @@ class AdaF2M2Config:
     """Greatest chance that a field is masked."""
     mask_per_example: bool = True
     """Whether every example gets masks of its own, or the whole batch shares K masks."""
+    masked_heads: bool = False
+    """Whether the masked copies have output heads of their own; the layers below are shared."""
 
     def __post_init__(self) -> None:
+        if self.id_gradient and not self.id_embeddings_in_state:
+            raise ConfigError(
+                "ranking.adaf2m2.id_gradient needs id_embeddings_in_state: no embedding is in the "
+                "state that gradients could reach"
+            )
         if self.scale not in ("sigmoid", "double_sigmoid"):
             raise ConfigError(
                 f"ranking.adaf2m2.scale must be sigmoid or double_sigmoid, got {self.scale!r}"
@@ -84,13 +94,34 @@ class StateAwareAdapter(nn.Module):
         return weights
 
 
-def norm_signals(embedding_MD: Tensor) -> Tensor:
-    """Return ln n, sqrt n and n^2 of each row's norm n, (M, 3); no gradient flows back.
+NUM_NORM_SIGNALS = 3
+_SMALLEST_NORM, _LARGEST_NORM = 1e-7, 1e7
+_LARGEST_LOG_COUNT = 10.0
+"""Counts are told apart up to e^10, 22,000."""
 
-    A norm tells how much an id has learned: rows start at zero and grow with evidence.
+
+def norm_signals(embedding_MD: Tensor) -> Tensor:
+    """Return three bounded signals of each row's norm n, (M, 3); no gradient flows back.
+
+    A norm tells how much an id has learned: rows start at zero and grow with evidence. The signals
+    grow with ln n, sqrt n and n^2, each brought into a fixed range (ln n / ln 1e7 into [-1, 1],
+    x / (1 + x) into [0, 1)): the square of a norm alone could drown all other signals.
     """
-    norm_M = embedding_MD.detach().norm(dim=-1).clamp(1e-7, 1e7)
-    return torch.stack((norm_M.log(), norm_M.sqrt(), norm_M.square()), dim=-1)
+    norm_M = embedding_MD.detach().norm(dim=-1).clamp(_SMALLEST_NORM, _LARGEST_NORM)
+    root_M, square_M = norm_M.sqrt(), norm_M.square()
+    return torch.stack(
+        (
+            norm_M.log() / math.log(_LARGEST_NORM),
+            root_M / (1.0 + root_M),
+            square_M / (1.0 + square_M),
+        ),
+        dim=-1,
+    )
+
+
+def count_signals(log_counts_MA: Tensor) -> Tensor:
+    """Bring log counts, ln(1 + n), into [-1, 1]."""
+    return log_counts_MA.clamp(0.0, _LARGEST_LOG_COUNT) * (2.0 / _LARGEST_LOG_COUNT) - 1.0
 
 
 def masked_copies(

@@ -31,6 +31,7 @@ class Batch:
         lengths_B: how many entries of each history are there.
         ages_s_BT: their ages at request time; 0 where padded.
         outcomes_BT: their outcomes, bit h for head h; 0 where padded.
+        activity_MA: log counts of user and item, see `FeatureEncoder`.
         floats_MW: the request's numbers, then the item's; NaN where missing.
         request_M: the request each item belongs to, ascending.
         slot_M: the item's place among the chosen ones of its request.
@@ -45,6 +46,7 @@ class Batch:
     lengths_B: Integers
     ages_s_BT: NDArray[np.float32]
     outcomes_BT: Integers
+    activity_MA: NDArray[np.float32]
     floats_MW: NDArray[np.float32]
     request_M: Integers
     slot_M: Integers
@@ -58,9 +60,11 @@ def collate(
     arrays: list[Any] = [each.arrays for each in captured]
     items = [each["item_ids"] for each in arrays]
     item_floats = [each["item_floats"] for each in arrays]
+    activity = [each["activity"] for each in arrays]
     if chosen is not None:
         items = [rows[index] for rows, index in zip(items, chosen, strict=True)]
         item_floats = [rows[index] for rows, index in zip(item_floats, chosen, strict=True)]
+        activity = [rows[index] for rows, index in zip(activity, chosen, strict=True)]
     sizes_B = np.array([len(rows) for rows in items], np.int64)
     request_M = np.repeat(np.arange(len(arrays)), sizes_B)
     starts_B = np.cumsum(sizes_B) - sizes_B
@@ -86,6 +90,7 @@ def collate(
         lengths_B=lengths_B,
         ages_s_BT=_padded([each["history_ages_s"] for each in arrays], present_BT, np.float32),
         outcomes_BT=_padded([each["history_outcomes"] for each in arrays], present_BT, np.int64),
+        activity_MA=np.concatenate(activity),
         floats_MW=np.concatenate(
             [request_floats[request_M], np.concatenate(item_floats)], axis=1, dtype=np.float32
         ),

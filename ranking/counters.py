@@ -4,6 +4,9 @@ For every counted term (a field, or a pair of fields) and the value a candidate 
 counters give the smoothed log-odds of each head against the overall rate, the log of the count, and
 the same log-odds over the recent past only. They are state of the model and change only when
 labels become known, so what a request is encoded with is what was known at that moment.
+
+Beside them, how active a value was: positives of the first head, and days of event time on which it
+was seen.
 """
 
 from __future__ import annotations
@@ -42,6 +45,11 @@ class CounterConfig:
                 raise ConfigError(f"ranking.counters.{name} must be positive, got {value}")
 
 
+NUM_ACTIVITY = 2
+"""Numbers `read_activity` gives per key."""
+_DAY_MS = 86_400_000
+
+
 class _Columns(NamedTuple):
     """Columns of the counters by row: shown and positive per head (R, H), the others (R,)."""
 
@@ -50,6 +58,8 @@ class _Columns(NamedTuple):
     recent_shown: NDArray[np.float32]
     recent_positive: NDArray[np.float32]
     recent_ms: NDArray[np.int64]
+    days: NDArray[np.float32]
+    newest_day: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +85,8 @@ class LabelCounters:
                 "recent_shown": (np.float32, ()),
                 "recent_positive": (np.float32, ()),
                 "recent_ms": (np.int64, ()),
+                "days": (np.float32, ()),
+                "newest_day": (np.int64, ()),
             },
             config.max_entries,
         )
@@ -102,6 +114,19 @@ class LabelCounters:
         rows = self._entries.find(keys.reshape(-1))
         _read(rows, self._columns(), rate_H, priors, time_ms, self._config.half_life_ms, values)
         return values.reshape(*keys.shape, self.width)
+
+    def read_activity(self, keys: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return (..., 2) log counts, ln(1 + n), for keys of any shape; zeros for an unknown key.
+
+        Positives of the first head, and days (UTC, event time) on which the key was seen. A day
+        that is told of after a later one is not counted.
+        """
+        values = np.zeros((*keys.shape, NUM_ACTIVITY), np.float32)
+        rows = self._entries.find(keys)
+        known = rows >= 0
+        values[known, 0] = self._entries["positive"][rows[known], 0]
+        values[known, 1] = self._entries["days"][rows[known]]
+        return np.log1p(values)
 
     def observe(
         self,
@@ -221,10 +246,14 @@ def _add(
     time_ms: int,
     half_life_ms: int,
 ) -> None:
+    day = time_ms // _DAY_MS + 1  # a new row's newest day is 0
     for row in rows:
         for head in range(len(shown_H)):
             columns.shown[row, head] += shown_H[head]
             columns.positive[row, head] += positive_H[head]
+        if day > columns.newest_day[row]:
+            columns.days[row] += 1
+            columns.newest_day[row] = day
         # The recent counts are kept as of the newest outcome; an older one arrives faded.
         latest_ms = columns.recent_ms[row]
         reference_ms = max(latest_ms, time_ms)

@@ -9,6 +9,7 @@ Arrays of a capture (N items, T entries of history, see `FieldLayout` for the co
     history_ids      int64   (T,)     hashed ids of the last items with known outcome, oldest first
     history_ages_s   float32 (T,)     how long before the request each was shown
     history_outcomes int32   (T,)     bit h set when head h was positive
+    activity         float32 (N, 4)   log counts of the user, then of the item: positives, days seen
 
 A missing number is NaN, a missing id is 0. Numeric fields are squashed by sign(x) ln(1 + |x|).
 """
@@ -28,12 +29,14 @@ from domain.events import Features, FeatureValue
 from domain.features import ITEM_ID, USER_ID, FeatureSchema
 from domain.requests import CapturedRequest, RankingRequest
 from ranking.compiled import compiled
-from ranking.counters import LabelCounters
+from ranking.counters import NUM_ACTIVITY, LabelCounters
 from ranking.field_layout import FieldLayout, Side
 from ranking.hashing import FieldHasher
 from ranking.id_map import ABSENT
 from ranking.signals import (
+    HISTORY_LENGTH,
     MISSING,
+    SESSION_POSITION,
     item_signals,
     num_item_signals,
     num_request_signals,
@@ -93,6 +96,8 @@ class FeatureEncoder:
         self._salts = np.array(salts, np.uint64) * _TERM
         self._starts = np.searchsorted(np.array(salts), np.arange(len(columns)))
         self._has_multi_terms = len(pairs) > len(columns)
+        self._own = [int(self._starts[layout.terms.index((name,))]) for name in (USER_ID, ITEM_ID)]
+        """Columns of the user's own key, and of the item's."""
 
     def num_floats(self, counter_width: int) -> tuple[int, int]:
         """Return how many numbers an item has in all, and how many come before its counters."""
@@ -102,9 +107,14 @@ class FeatureEncoder:
         return first + counter_width * len(self._layout.terms), first
 
     def state_columns(self, counter_width: int) -> tuple[int, ...]:
-        """Return which numbers tell how well user and item are known: the counters' log counts."""
+        """Return which numbers tell how well user and item are known.
+
+        The place in the session and the length of the history, then the counters' log counts.
+        """
         total, first = self.num_floats(counter_width)
-        return tuple(range(first + counter_width - 2, total, counter_width))
+        signals = self._layout.request.num_floats
+        activity = (signals + SESSION_POSITION, signals + HISTORY_LENGTH)
+        return (*activity, *range(first + counter_width - 2, total, counter_width))
 
     def capture(self, request: RankingRequest, counters: LabelCounters) -> CapturedRequest:
         """Encode a request with the counters as they stand now.
@@ -127,6 +137,9 @@ class FeatureEncoder:
             "history_ids": np.array(list(map(self._item, history.item_ids[kept])), np.int64),
             "history_ages_s": ages_s.astype(np.float32),
             "history_outcomes": history.outcomes[kept].astype(np.int32),
+            "activity": counters.read_activity(keys_NK[:, self._own]).reshape(
+                len(item_ids), 2 * NUM_ACTIVITY
+            ),
         }
         return CapturedRequest(request.user.user_id, request.item_ids, request.time_ms, arrays)
 

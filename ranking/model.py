@@ -18,8 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from ranking.adaf2m2 import AdaF2M2Config, StateAwareAdapter, masked_copies, norm_signals
+from ranking.adaf2m2 import (
+    NUM_NORM_SIGNALS,
+    AdaF2M2Config,
+    StateAwareAdapter,
+    count_signals,
+    masked_copies,
+    norm_signals,
+)
 from ranking.collate import Batch
+from ranking.counters import NUM_ACTIVITY
 from ranking.field_layout import FieldLayout, Side
 from ranking.fuxi import FuxiConfig, FuxiEncoder
 from ranking.id_map import ABSENT
@@ -58,6 +66,7 @@ class NetInput:
     lengths_B: Tensor
     ages_s_BT: Tensor
     outcomes_BTH: Tensor
+    activity_MA: Tensor
     numbers_MW: Tensor
     missing_MW: Tensor
     request_M: Tensor
@@ -97,6 +106,7 @@ def net_input(
         lengths_B=tensor(batch.lengths_B),
         ages_s_BT=tensor(batch.ages_s_BT),
         outcomes_BTH=tensor(bits_BTH.astype(np.float32)),
+        activity_MA=tensor(batch.activity_MA),
         numbers_MW=tensor(normal_MW),
         missing_MW=tensor(np.isnan(batch.floats_MW).astype(np.float32)),
         request_M=tensor(batch.request_M),
@@ -124,7 +134,8 @@ class RankingNet(nn.Module):
             inputs += config.fuxi.width
         self.adapter: StateAwareAdapter | None = None
         if config.adaf2m2.adapter:
-            signals = len(config.state_columns) + 6
+            # Of the user and of the item.
+            signals = len(config.state_columns) + 2 * (NUM_ACTIVITY + NUM_NORM_SIGNALS)
             if config.adaf2m2.id_embeddings_in_state:
                 signals += 2 * width
             num_weights = layout.num_fields + int(self.history is not None)
@@ -136,6 +147,9 @@ class RankingNet(nn.Module):
             # What the history says comes in as it proves useful, not as noise from the start.
             nn.init.zeros_(layers[0].weight.data[:, -config.fuxi.width :])
         self.heads = _linear(config.hidden[-1], config.num_heads, generator)
+        self.masked_heads = self.heads
+        if config.adaf2m2.masked_forwards and config.adaf2m2.masked_heads:
+            self.masked_heads = _linear(config.hidden[-1], config.num_heads, generator)
 
     def forward(
         self, rows_UD: Tensor, given: NetInput, mask_generator: torch.Generator | None = None
@@ -158,7 +172,7 @@ class RankingNet(nn.Module):
         ]
         assert repeated[1] is not None
         masked_hidden = self._hidden(masked, repeated[0], repeated[1])
-        return NetOutput(logits_MH, hidden_MD, self.heads(relu(masked_hidden)))
+        return NetOutput(logits_MH, hidden_MD, self.masked_heads(relu(masked_hidden)))
 
     def _fields(self, rows_UD: Tensor, given: NetInput) -> Tensor:
         layout = self._config.layout
@@ -190,9 +204,14 @@ class RankingNet(nn.Module):
             return fields_MFD, history_ME
         ids = (0, self._config.layout.request.num_fields)
         own = [fields_MFD[:, field] - self.defaults[field] for field in ids]
-        state = [given.numbers_MW[:, list(self._config.state_columns)], *map(norm_signals, own)]
+        state = [
+            given.numbers_MW[:, list(self._config.state_columns)],
+            count_signals(given.activity_MA),
+            *map(norm_signals, own),
+        ]
         if self._config.adaf2m2.id_embeddings_in_state:
-            state += [each.detach() for each in own]
+            flows = self._config.adaf2m2.id_gradient
+            state += own if flows else [each.detach() for each in own]
         weights_MF = self.adapter(torch.cat(state, dim=1))
         num_fields = fields_MFD.shape[1]
         if history_ME is not None:

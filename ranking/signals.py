@@ -7,6 +7,8 @@ import math
 from domain.requests import History, RankingRequest
 
 MISSING = math.nan
+SESSION_POSITION, HISTORY_LENGTH = 1, 2
+"""Where these stand among `request_signals`."""
 _DAY_MS = 86_400_000
 
 

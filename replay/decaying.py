@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.state import State
+
 _MAX_HALVINGS = 500.0
 _FIRST_CAPACITY = 1024
 
@@ -57,6 +59,15 @@ class DecayingWeights:
         self._reserve(size)
         return self._weights[:size]
 
+    def save(self) -> State:
+        """Return everything `load` needs, as plain data."""
+        return {"origin_ms": self._growth.origin_ms, "weights": self._weights.copy()}
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        self._growth.origin_ms = state["origin_ms"]
+        self._weights = state["weights"].copy()
+
     def _reserve(self, size: int) -> None:
         if size > len(self._weights):
             grown = np.zeros(max(size, 2 * len(self._weights)))
@@ -93,6 +104,33 @@ class DecayingPairs:
             return _NO_CODES, _NO_WEIGHTS, 1.0
         return *partners.arrays(), partners.total or 1.0
 
+    def save(self) -> State:
+        """Return everything `load` needs, as plain data: all partners in columns."""
+        columns = [partners.arrays() for partners in self._partners.values()]
+        return {
+            "origin_ms": self._growth.origin_ms,
+            "codes": np.fromiter(self._partners, np.int64, len(self._partners)),
+            "totals": np.array([one.total for one in self._partners.values()], np.float64),
+            "sizes": np.array([len(codes) for codes, _ in columns], np.int64),
+            "partners": np.concatenate([_NO_CODES, *(codes for codes, _ in columns)]),
+            "weights": np.concatenate([_NO_WEIGHTS, *(weights for _, weights in columns)]),
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        self._growth.origin_ms = state["origin_ms"]
+        ends = np.cumsum(state["sizes"])[:-1]
+        self._partners = {
+            code: _Partners(partners, weights, total)
+            for code, total, partners, weights in zip(
+                state["codes"].tolist(),
+                state["totals"].tolist(),
+                np.split(state["partners"], ends),
+                np.split(state["weights"], ends),
+                strict=bool(len(state["codes"])),
+            )
+        }
+
 
 _NO_CODES = np.zeros(0, np.int64)
 _NO_WEIGHTS = np.zeros(0, np.float64)
@@ -104,11 +142,18 @@ class _Partners:
 
     __slots__ = ("_codes", "_rows", "_weights", "total")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        codes: NDArray[np.int64] | None = None,
+        weights: NDArray[np.float64] | None = None,
+        total: float = 0.0,
+    ) -> None:
         self._rows: dict[int, int] = {}
         self._codes = np.zeros(_FIRST_PARTNERS, np.int64)
         self._weights = np.zeros(_FIRST_PARTNERS)
-        self.total = 0.0
+        self.total = total
+        if codes is not None and weights is not None:
+            self._hold(codes, weights)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -136,5 +181,8 @@ class _Partners:
     def keep_strongest(self, num_kept: int) -> None:
         codes, weights = self.arrays()
         kept = np.argsort(-weights, kind="stable")[:num_kept]
-        self._codes, self._weights = codes[kept], weights[kept]
-        self._rows = {code: row for row, code in enumerate(self._codes.tolist())}
+        self._hold(codes[kept], weights[kept])
+
+    def _hold(self, codes: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+        self._codes, self._weights = codes.copy(), weights.copy()
+        self._rows = {code: row for row, code in enumerate(codes.tolist())}

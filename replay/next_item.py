@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from domain.events import ItemUpdate
 from domain.examples import PositiveAction
 from domain.learners import RetrievalLearner
 from domain.requests import RetrievalRequest
+from domain.state import State
 from monitoring.quality import mrr, recall_at_k
 from replay.prior_grid import PriorGrid
 
@@ -36,6 +37,7 @@ _AGE = (
     ("older", 30 * 24 * _HOUR_MS, 2**62),
 )
 """Event time since the item was first taken; from, and below."""
+_COLUMNS = ("ranks", "activity", "age_ms")
 
 
 @dataclass(slots=True)
@@ -96,6 +98,27 @@ class NextItemWatch:
         self.grid.learn(batch)
         for action in batch:
             self._first_taken_ms.setdefault(action.item_id, action.time_ms)
+
+    def save(self) -> State:
+        """Return everything `load` needs, as plain data."""
+        return {
+            "grid": self.grid.save(),
+            **{name: np.array(getattr(self, f"_{name}"), np.int64) for name in _COLUMNS},
+            "items": list(self._first_taken_ms),
+            "first_taken_ms": np.array([*self._first_taken_ms.values()], np.int64),
+            "searched": asdict(self._searched),
+            "first": self._first,
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        self.grid.load(state["grid"])
+        for name in _COLUMNS:
+            setattr(self, f"_{name}", array("q", state[name].tolist()))
+        first_taken_ms = state["first_taken_ms"].tolist()
+        self._first_taken_ms = dict(zip(state["items"], first_taken_ms, strict=True))
+        self._searched = _Searched(**state["searched"])
+        self._first = state["first"]
 
     def _search(self, action: PositiveAction, rank: int, live: RetrievalLearner) -> None:
         history = action.user.history

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from domain.events import ItemUpdate
 from domain.examples import PositiveAction
 from domain.requests import History
+from domain.state import State
 from monitoring.quality import mrr, recall_at_k
 from replay.decaying import DecayingWeights
 
@@ -131,6 +132,36 @@ class PriorGrid:
         points = mixed.reshape(len(mixed), -1)
         reached = [_reached(points[:, at])[f"recall@{_K}"] or 0.0 for at in range(points.shape[1])]
         return points[:, int(np.argmax(reached))].copy()
+
+    def save(self) -> State:
+        """Return everything `load` needs, as plain data."""
+        popular, mixed = self._since(0)
+        followers = list(self._followers.values())
+        return {
+            "items": list(self._codes),
+            "gone": sorted(self._gone),
+            **{f"popularity_{at}": one.save() for at, one in enumerate(self._popularity)},
+            "followed": list(self._followers),
+            "sizes": [len(codes) for codes, _ in followers],
+            "followers": np.array([one for codes, _ in followers for one in codes], np.int64),
+            "times_ms": np.array([one for _, times in followers for one in times], np.int64),
+            "popular": popular,
+            "mixed": mixed,
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        self._codes = {item_id: code for code, item_id in enumerate(state["items"])}
+        self._gone = set(state["gone"])
+        for at, one in enumerate(self._popularity):
+            one.load(state[f"popularity_{at}"])
+        self._followers, begin = {}, 0
+        for code, size in zip(state["followed"], state["sizes"], strict=True):
+            columns = (state[name][begin : begin + size] for name in ("followers", "times_ms"))
+            codes, times = (array("q", column.tolist()) for column in columns)
+            self._followers[code] = codes, times
+            begin += size
+        self._popular, self._mixed = list(state["popular"]), list(state["mixed"])
 
     def _since(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         config = self._config

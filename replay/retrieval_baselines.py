@@ -22,6 +22,7 @@ from domain.errors import ConfigError
 from domain.events import ItemUpdate
 from domain.examples import PositiveAction
 from domain.requests import History
+from domain.state import State
 from replay.decaying import DecayingPairs, DecayingWeights
 
 POPULAR, ITEM_ITEM, REPEAT = "popular", "item-item", "repeat"
@@ -99,6 +100,24 @@ class RetrievalBaselines:
             for other in self._taken(action.user.history):
                 if other != code:
                     self._pairs.add(other, code, action.time_ms)
+
+    def save(self) -> State:
+        """Return everything `load` needs, as plain data."""
+        return {
+            "items": list(self._codes),
+            "available": self._available[: len(self._codes)].copy(),
+            "popularity": self._popularity.save(),
+            "pairs": self._pairs.save(),
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        self._codes = {}
+        for item_id in state["items"]:
+            self._code(item_id)
+        self._available[: len(self._codes)] = state["available"]
+        self._popularity.load(state["popularity"])
+        self._pairs.load(state["pairs"])
 
     def _order(self) -> _Order:
         available = self._available[: len(self._codes)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,30 @@ class SideBySide:
     def load(self, state: State) -> None:
         """Load the retriever."""
         self._live.load(state)
+
+    def save_watch(self) -> State:
+        """Return what baselines know and what was counted, for a replay that is to go on."""
+        return {
+            "baselines": None if self._baselines is None else self._baselines.save(),
+            "next_item": None if self._next_item is None else self._next_item.save(),
+            "ranks": self.ranks(),
+            "lists": {name: asdict(one) for name, one in self._lists.items()},
+            "taken": dict(self._taken),
+            "num_taken": self._num_taken,
+            "num_asked": self._num_asked,
+        }
+
+    def load_watch(self, state: State) -> None:
+        """Become what `save_watch` described; the retriever is loaded apart."""
+        if self._baselines is not None:
+            self._baselines.load(state["baselines"])
+        if self._next_item is not None:
+            self._next_item.load(state["next_item"])
+        self._ranks = {name: values.tolist() for name, values in state["ranks"].items()}
+        self._lists = {name: _Lists(**one) for name, one in state["lists"].items()}
+        self._taken = dict(state["taken"])
+        self._num_taken = state["num_taken"]
+        self._num_asked = state["num_asked"]
 
     def take_delta(self) -> State:
         """Return what changed in the retriever."""

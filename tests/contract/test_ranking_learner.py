@@ -51,7 +51,9 @@ LEARNERS: list[Callable[[], RankingLearner]] = [
         replace(
             SMALL,
             fuxi=FuxiConfig(width=8, head_width=4, blocks=2),
-            adaf2m2=AdaF2M2Config(masked_forwards=2, id_embeddings_in_state=True),
+            adaf2m2=AdaF2M2Config(
+                masked_forwards=2, id_embeddings_in_state=True, id_gradient=True, masked_heads=True
+            ),
         ),
         seed=3,
     ),

@@ -33,7 +33,7 @@ CONFIG = RankingConfig(
     device="cpu",
 )
 PINNED_LOSSES = [1.3435, 1.1087, 0.8372, 0.9448]
-PINNED_SCORES = [0.7528, 0.3971, 0.0262, 0.096, 0.0127, 0.0559]
+PINNED_SCORES = [0.7448, 0.3971, 0.0262, 0.0936, 0.0127, 0.0559]
 PINNED_SIZES = (48, 28)
 TOLERANCE = 2e-3
 """Processors round differently, and forty steps let it grow; a real change is larger."""

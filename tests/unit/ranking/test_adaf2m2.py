@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from domain.errors import ConfigError
-from ranking.adaf2m2 import AdaF2M2Config, StateAwareAdapter, masked_copies, norm_signals
+from ranking.adaf2m2 import (
+    AdaF2M2Config,
+    StateAwareAdapter,
+    count_signals,
+    masked_copies,
+    norm_signals,
+)
 
 MASKS = AdaF2M2Config(masked_forwards=3)
 
@@ -35,12 +41,24 @@ def test_adapter_weighs_fields_by_state() -> None:
     assert unknown[1] > 0.99 > 0.01 > unknown[0]
 
 
-def test_norm_signals_are_finite_for_a_row_of_zeros_and_block_gradients() -> None:
-    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+def test_norm_signals_are_bounded_and_block_gradients() -> None:
+    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1e20, 0.0]], requires_grad=True)
     signals = norm_signals(rows)
-    assert torch.isfinite(signals).all()
     assert not signals.requires_grad
-    assert signals[1].tolist() == pytest.approx([math.log(5.0), math.sqrt(5.0), 25.0])
+    assert signals.abs().max() <= 1.0
+    root = math.sqrt(5.0)
+    expected = [math.log(5.0) / math.log(1e7), root / (1 + root), 25 / 26]
+    assert signals[1].tolist() == pytest.approx(expected)
+    assert (signals[1] > signals[0]).all()
+    assert (signals[2] > signals[1]).all()
+
+
+def test_count_signals_are_bounded_and_grow() -> None:
+    counts = torch.tensor([[0.0, 1.0, 10.0, 1e4, 1e12]]).log1p()
+    signals = count_signals(counts)[0]
+    assert signals[0] == -1.0
+    assert signals[-1] == 1.0
+    assert (signals.diff() > 0).all()
 
 
 def test_masked_copies_stand_beside_their_example() -> None:
@@ -100,6 +118,7 @@ def test_masks_repeat_with_the_seed() -> None:
     ("values", "key"),
     [
         ({"scale": "tanh"}, "scale"),
+        ({"id_gradient": True}, "id_gradient"),
         ({"masked_forwards": -1}, "masked_forwards"),
         ({"masked_weight": -0.1}, "masked_weight"),
         ({"mask_rate_min": 0.6}, "mask_rate_min"),

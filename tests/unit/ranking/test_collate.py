@@ -24,6 +24,7 @@ def captured(
             "history_ids": np.array(history_ids, np.int64),
             "history_ages_s": np.array(history_ids, np.float32) * 10,
             "history_outcomes": np.array(outcomes, np.int32),
+            "activity": np.zeros((len(item_ids), 4), np.float32),
         },
     )
 

@@ -50,6 +50,17 @@ def test_recent_rate_fades_to_the_overall_rate() -> None:
     assert counters.read(np.array([1]), 40 * HOUR_MS)[0, 0] > 0.5
 
 
+def test_activity_counts_positives_and_days_of_event_time() -> None:
+    counters = LabelCounters(CounterConfig(), 1)
+    day_ms = 24 * HOUR_MS
+    for time_ms, label in [(0, 1.0), (HOUR_MS, 0.0), (day_ms, 1.0), (9 * day_ms, 0.0)]:
+        observe(counters, 1, label, time_ms)
+    observe(counters, 1, 1.0, 5 * day_ms)  # told of after the ninth day
+    known, unknown, none = counters.read_activity(np.array([1, 2, 0]))
+    assert np.expm1(known) == pytest.approx([3, 3])
+    assert unknown.tolist() == none.tolist() == [0.0, 0.0]
+
+
 def test_correction_adds_the_positive_but_not_a_second_showing() -> None:
     counters, direct = LabelCounters(CounterConfig(), 1), LabelCounters(CounterConfig(), 1)
     observe(counters, 1, 0.0)

@@ -171,6 +171,11 @@ def test_counters_of_several_values_are_averaged_over_those_present() -> None:
     assert found["tags"][1] == pytest.approx(7, rel=1e-4)
 
 
+def test_capture_tells_how_active_user_and_item_were() -> None:
+    activity = np.expm1(capture(REQUEST, observed(item=0, label=1.0, times=3))["activity"])
+    assert activity.round(4).tolist() == [[3, 1, 3, 1], [3, 1, 0, 0]]
+
+
 def test_same_value_in_different_fields_has_different_ids() -> None:
     assert hashed("author", "7") != hashed("tags", "7")
     assert hashed("author", "7") == hashed("author", "7")

@@ -181,6 +181,24 @@ def test_loss_is_that_before_the_step() -> None:
     assert report.loss == pytest.approx(-math.log(before.probabilities[0, 0]), rel=1e-4)
 
 
+def test_masked_copies_learn_the_label_of_their_own_example() -> None:
+    """Copies stand example by example; labels tiled batch by batch would belong to others.
+
+    The copies decide alone here, so with labels of others the world would be learned as noise.
+    """
+    masks = AdaF2M2Config(
+        masked_forwards=2, masked_weight=100.0, mask_rate_min=0.0, mask_rate_max=0.0
+    )
+    model = RankingModel(SCHEMA, replace(CONFIG, adaf2m2=masks), seed=0)
+    for step in range(60):
+        batch = [
+            revealed(model.capture(asked(k, [k % 3], step)), [float(k % 3 == 0)]) for k in range(12)
+        ]
+        model.learn(batch)
+    (answer,) = model.predict([model.capture(asked(999, [0, 1, 2], 61))])
+    assert answer.probabilities[0, 0] > 0.8 > 0.2 > answer.probabilities[1:, 0].max()
+
+
 def test_unlabelled_items_of_a_request_are_not_learned_from() -> None:
     model, twin = (RankingModel(SCHEMA, CONFIG, seed=0) for _ in range(2))
     for ranker, items in ((model, [1, 2, 3]), (twin, [2])):

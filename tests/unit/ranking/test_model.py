@@ -169,6 +169,42 @@ def test_masked_copies_equal_the_example_when_nothing_is_masked() -> None:
     torch.testing.assert_close(out.masked_logits, out.logits_MH.repeat_interleave(2, dim=0))
 
 
+def test_masked_copies_score_through_heads_of_their_own_when_asked() -> None:
+    made = batch({"author": "a"}, {"author": "b"})
+    options = {"masked_forwards": 2, "mask_rate_min": 0.0, "mask_rate_max": 0.0}
+    net = network(adapter=False, masked_heads=True, **options)
+    given = net_input(made, np.nan_to_num(made.floats_MW), 1, torch.device("cpu"))
+    out = net(rows_of(made), given, torch.Generator().manual_seed(0))
+    assert out.masked_logits is not None
+    main = out.logits_MH.repeat_interleave(2, dim=0)
+    assert not torch.allclose(out.masked_logits, main)
+    net.masked_heads.load_state_dict(net.heads.state_dict())
+    out = net(rows_of(made), given, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(out.masked_logits, main)
+
+
+@pytest.mark.parametrize("flows", [True, False])
+def test_gradients_reach_ids_through_the_state_only_when_asked(flows: bool) -> None:
+    """With the fields themselves of no weight, all that is left of an id is its part of the state.
+
+    The weights of the other fields hang on it.
+    """
+    net = network(id_embeddings_in_state=True, id_gradient=flows)
+    assert net.adapter is not None
+    torch.nn.init.normal_(net.adapter.linear.weight, generator=torch.Generator().manual_seed(2))
+    made = batch({"author": "a"})
+    (user,) = made.request_BS[0]
+    rows = rows_of(made).requires_grad_()
+    first = net.layers[0]
+    assert isinstance(first, torch.nn.Linear)
+    with torch.no_grad():
+        first.weight[:, :WIDTH] = 0.0  # the user's own field
+    given = net_input(made, np.nan_to_num(made.floats_MW), 1, torch.device("cpu"))
+    net(rows, given).logits_MH.sum().backward()
+    assert rows.grad is not None
+    assert bool(rows.grad[user].any()) is flows
+
+
 @pytest.mark.parametrize("scale", ["sigmoid", "double_sigmoid"])
 def test_adapter_is_no_change_at_first_only_when_it_starts_at_one(scale: str) -> None:
     made = batch({"author": "a"})
