@@ -1,11 +1,13 @@
 """The columnar wire form: one record that carries many events as columns of bytes.
 
     bytes 0-3    magic: DF 48 52 43 (the first byte opens neither JSON nor any Protobuf message)
-    byte  4      version, 1
+    byte  4      version, 2
     bytes 5-7    zero
-    bytes 8-11   CRC-32 (as in zlib and PNG) of everything from byte 12 on
+    bytes 8-11   CRC-32C (Castagnoli, as in Kafka's own batches) of everything from byte 12 on
     bytes 12-47  nine counts: N, T, B, S, G, F, K, M, V (`stream.columnar_layout` says of what)
     bytes 48-    the columns of `COLUMNS`, one after the other, nothing between them
+
+Version 1 differs in its checksum only, the CRC-32 of zlib and PNG, and is still read.
 
 All numbers are little-endian. Columns of 8 bytes an entry come first, then those of 4, then those
 of 1, so that all are aligned. The counts give the size of every column: a record whose length is
@@ -18,6 +20,7 @@ import struct
 import zlib
 from typing import Any, Final
 
+import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,10 +30,13 @@ from stream.columnar_layout import NUMBER, TEXT, TEXTS, USER_UPDATE, VECTOR, Eve
 MAGIC: Final = b"\xdfHRC"
 """0xDF as a Protobuf tag has wire type 7, which does not exist: no reader takes it for an event."""
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""Version 2 came with a checksum that processors compute: CRC-32 was a third of the reading."""
 
 MAX_EVENTS: Final = 65_536
 """Events in a record: what a reader must be ready to lead through its loop before it can save."""
+
+_CHECKSUMS: Final = {1: ("CRC-32", zlib.crc32), 2: ("CRC-32C", crc32c.crc32c)}
 
 _HEAD = struct.Struct("<4sB3sI")
 _COUNTS = struct.Struct("<9I")
@@ -97,7 +103,7 @@ def columns_to_bytes(columns: EventColumns) -> bytes:
         parts.append(column.tobytes())
     counts = _COUNTS.pack(*(lengths[name] for name in _COUNT_NAMES))
     body = b"".join([counts, *parts])
-    return _HEAD.pack(MAGIC, VERSION, bytes(3), zlib.crc32(body)) + body
+    return _HEAD.pack(MAGIC, VERSION, bytes(3), crc32c.crc32c(body)) + body
 
 
 def columns_from_bytes(value: bytes) -> EventColumns:
@@ -131,8 +137,8 @@ def _checked_counts(value: bytes) -> tuple[int, ...]:
             f"{MAGIC.hex()}, got {len(value)} bytes that begin with {value[:4].hex()}"
         )
     _, version, reserved, checksum = _HEAD.unpack_from(value)
-    if version != VERSION or any(reserved):
-        raise DecodeError(f"expected a columnar record of version {VERSION}, got {version}")
+    if version not in _CHECKSUMS or any(reserved):
+        raise DecodeError(f"expected a columnar record of version 1 or {VERSION}, got {version}")
     counts: tuple[int, ...] = _COUNTS.unpack_from(value, _HEAD.size)
     expected = _BODY + sum(
         (counts[count] + extra) * dtype.itemsize for _, dtype, count, extra in _LAYOUT
@@ -143,10 +149,11 @@ def _checked_counts(value: bytes) -> tuple[int, ...]:
         )
     if not 0 < counts[0] <= MAX_EVENTS:
         raise DecodeError(f"expected 1 to {MAX_EVENTS} events in a record, got {counts[0]}")
-    found = zlib.crc32(memoryview(value)[_HEAD.size :])
+    name, checksum_of = _CHECKSUMS[version]
+    found = checksum_of(memoryview(value)[_HEAD.size :])
     if found != checksum:
         raise DecodeError(
-            f"expected a columnar record with CRC-32 {checksum:08x}, got {found:08x}: damaged bytes"
+            f"expected a columnar record with {name} {checksum:08x}, got {found:08x}: damaged bytes"
         )
     return counts
 

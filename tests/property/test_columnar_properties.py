@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import fields, replace
 
+import crc32c
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -215,7 +215,7 @@ def _shown(item_id: str, position: int) -> ShownItem:
 
 def _sealed(body: bytes) -> bytes:
     """Return a body with a header whose checksum is right."""
-    return struct.pack("<4sB3sI", MAGIC, 1, bytes(3), zlib.crc32(body)) + body
+    return struct.pack("<4sB3sI", MAGIC, 2, bytes(3), crc32c.crc32c(body)) + body
 
 
 def _spoil(columns: EventColumns, data: st.DataObject) -> EventColumns:
