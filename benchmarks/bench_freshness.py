@@ -8,8 +8,8 @@ markers through the server and asks for each until it shows (see `headrace fresh
     reload    it loads a full snapshot every 60 s
     copy      it loads a full copy of everything every second, or as often as it can
 
-    python -m benchmarks.bench_freshness [--quick] [--minutes M] [--rate N] [--requests N]
-                                         [--set KEY=VALUE] [--json FILE]
+    python -m benchmarks.bench_freshness [--quick] [--minutes M] [--other-minutes M]
+                                         [--rate N] [--requests N] [--set KEY=VALUE] [--json FILE]
 
 Afterwards a second server loads the newest snapshot whole, and both must give the same answers: no
 ratio is printed before.
@@ -114,19 +114,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="15 s each, 100 events/s")
     parser.add_argument("--minutes", type=float, default=10.0, help="of each way (default: 10)")
+    parser.add_argument(
+        "--other-minutes", type=float, help="of the two simpler ways (default: as of deltas)"
+    )
     parser.add_argument("--rate", type=float, default=500.0, help="events per second")
     parser.add_argument("--requests", type=float, default=50.0, help="requests per second")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--json", type=Path, help="write the measurements there")
     given = parser.parse_args()
     seconds, reload_s = given.minutes * 60.0, 60
+    others_s = seconds if given.other_minutes is None else given.other_minutes * 60.0
     if given.quick:
-        seconds, reload_s, given.rate, given.requests = 15.0, 5, 100.0, 20.0
+        seconds, others_s, reload_s, given.rate, given.requests = 15.0, 15.0, 5, 100.0, 20.0
     off = "delta_follower.enabled=false"
     ways = (
         Way("deltas", ("checkpoint.every_s=30",), seconds),
-        Way("reload", (off, f"checkpoint.every_s={reload_s}"), seconds),
-        Way("copy", (off, "checkpoint.every_s=1", "watcher.poll_ms=100"), seconds),
+        Way("reload", (off, f"checkpoint.every_s={reload_s}"), others_s),
+        Way("copy", (off, "checkpoint.every_s=1", "watcher.poll_ms=100"), others_s),
     )
     found = {way.name: _measure(way, given) for way in ways}
     result = _report(found, given)
