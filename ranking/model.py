@@ -29,7 +29,7 @@ from ranking.adaf2m2 import (
 from ranking.collate import Batch
 from ranking.counters import NUM_ACTIVITY
 from ranking.field_layout import FieldLayout, Side
-from ranking.fuxi import FuxiConfig, FuxiEncoder
+from ranking.fuxi import CandidateEncoder, FuxiConfig
 from ranking.id_map import ABSENT
 
 
@@ -126,11 +126,11 @@ class RankingNet(nn.Module):
             torch.empty(layout.num_fields, width).normal_(0, 0.05, generator=generator)
         )
         inputs = layout.num_fields * width + config.num_floats + config.num_flagged
-        self.history: FuxiEncoder | None = None
+        self.history: CandidateEncoder | None = None
         if config.fuxi.blocks:
             self.token = _linear(width, config.fuxi.width, generator)
             self.outcome = _linear(config.num_heads + 1, config.fuxi.width, generator)
-            self.history = FuxiEncoder(config.fuxi, config.history_length, generator)
+            self.history = CandidateEncoder(config.fuxi, config.history_length, generator)
             inputs += config.fuxi.width
         self.adapter: StateAwareAdapter | None = None
         if config.adaf2m2.adapter:

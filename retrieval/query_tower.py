@@ -12,9 +12,10 @@ from domain.events import Features
 from domain.features import FeatureSchema
 from domain.state import State
 from domain.state_reading import StateReader
+from encoders.shape import BackboneShape
 from retrieval.content_tower import ContentTower
 from retrieval.feature_coder import FeatureCoder
-from retrieval.fuxi_encoder import FuxiEncoder, FuxiShape
+from retrieval.history_encoder import HistoryEncoder
 from retrieval.row_table import RowTable
 from retrieval.tower_config import TowerConfig
 from retrieval.user_batch import UserBatch
@@ -48,20 +49,20 @@ class QueryTower(nn.Module):
         )
         value_table = config.table(config.content_init_std, config.content_learning_rate)
         self.content = ContentTower(value_table, self.coder.num_numbers, generator)
-        self.encoder: FuxiEncoder | MeanEncoder
+        self.encoder: HistoryEncoder | MeanEncoder
         if config.encoder == "mean":
             self.encoder = MeanEncoder(config.width)
         else:
-            shape = FuxiShape(
+            shape = BackboneShape(
                 width=config.width,
                 container=config.max_history + 1,
-                num_blocks=config.num_blocks,
-                num_heads=config.num_heads,
+                blocks=config.num_blocks,
+                heads=config.num_heads,
                 d_qk=config.width // config.num_heads,
                 d_v=config.width // config.num_heads,
                 ffn_multiple=config.ffn_multiple,
             )
-            self.encoder = FuxiEncoder(shape, generator)
+            self.encoder = HistoryEncoder(shape, generator)
 
     @property
     def tables(self) -> tuple[RowTable, ...]:

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = (
     "domain",
     "stream",
+    "encoders",
     "retrieval",
     "ranking",
     "memory",

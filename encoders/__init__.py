@@ -1,0 +1,1 @@
+"""Histories of events to vectors: the backbones that retrieval and ranking share."""

@@ -1,0 +1,107 @@
+"""A stack of blocks over histories, and over the candidates that come after them.
+
+Shape legend: B sequences, T events (oldest first, left-aligned, padding at the end), U = T + 1,
+C candidates, D width. Times are seconds, whole or not; index `length` of a row holds the time of
+the request (or of the target), which is what "the next event" means for the newest one. Padding may
+hold anything finite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from encoders.block import Block, LayerState
+from encoders.fuxi_alpha import FuxiAlphaBlock
+from encoders.geometry import ahead, geometry, one_row, valid_places
+from encoders.shape import BackboneShape, Kind
+
+_BLOCKS: dict[Kind, type[FuxiAlphaBlock]] = {"fuxi-alpha": FuxiAlphaBlock}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HistoryState:
+    """Encoded histories: all that candidates need of them.
+
+    Attributes:
+        layers: one for each block.
+        newest_B1D: the newest event's token, as it was given.
+        times_BU: as they were given.
+        length_B: events of each history.
+    """
+
+    layers: tuple[LayerState, ...]
+    newest_B1D: Tensor
+    times_BU: Tensor
+    length_B: Tensor
+
+
+class Backbone(nn.Module):
+    """Blocks on top of each other. Causal: a row reads itself and earlier ones, never padding."""
+
+    def __init__(self, shape: BackboneShape, generator: torch.Generator) -> None:
+        super().__init__()
+        assert shape.blocks > 0
+        make = _BLOCKS[shape.kind]
+        self.blocks = nn.ModuleList(make(shape, generator) for _ in range(shape.blocks))
+
+    def forward(self, x_BTD: Tensor, times_BU: Tensor, length_B: Tensor) -> Tensor:
+        """Return what each event became, (B, T, D); zero at padding."""
+        where = geometry(times_BU)
+        for block in self._stack():
+            x_BTD = block(x_BTD, where)
+        return x_BTD * valid_places(length_B, x_BTD.shape[1]).unsqueeze(-1)
+
+    def newest(self, x_BTD: Tensor, times_BU: Tensor, length_B: Tensor) -> Tensor:
+        """Return what the newest event became, (B, D); zero for an empty history.
+
+        Equal to the row of `forward`; the last block computes nothing else.
+        """
+        where = geometry(times_BU)
+        *first, last = self._stack()
+        for block in first:
+            x_BTD = block(x_BTD, where)
+        row_B = (length_B - 1).clamp(min=0)
+        out_BD: Tensor = last(x_BTD, where, row_B).squeeze(1)
+        return out_BD * (length_B > 0).unsqueeze(1)
+
+    def encode(self, x_BTD: Tensor, times_BU: Tensor, length_B: Tensor) -> HistoryState:
+        """Encode histories for any number of candidates.
+
+        Of the last block nothing is computed but the memory, which comes from its input; with a
+        single block there is no attention among the events at all.
+        """
+        valid_BT = valid_places(length_B, x_BTD.shape[1])
+        look = ahead(times_BU, length_B)
+        newest_B1D = one_row(x_BTD, (length_B - 1).clamp(min=0))
+        *first, last = self._stack()
+        where = geometry(times_BU) if first else None
+        layers = []
+        for block in first:
+            assert where is not None
+            projected = block.project(x_BTD)
+            memory = projected.own.masked(valid_BT)
+            layers.append(LayerState(memory, block.shared(memory, look)))
+            x_BTD = block.attend(x_BTD, projected, memory, where)
+        memory = last.memory(x_BTD).masked(valid_BT)
+        layers.append(LayerState(memory, last.shared(memory, look)))
+        return HistoryState(tuple(layers), newest_B1D, times_BU, length_B)
+
+    def candidates(self, x_BCD: Tensor, state: HistoryState) -> Tensor:
+        """Return what each candidate became after seeing the history and itself, (B, C, D).
+
+        Equal to appending each alone to its history at the time of the request, and taking the
+        last row of `forward`.
+        """
+        for block, layer in zip(self._stack(), state.layers, strict=True):
+            x_BCD = block.candidates(x_BCD, layer)
+        return x_BCD
+
+    def _stack(self) -> list[Block]:
+        blocks = []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            blocks.append(block)
+        return blocks
