@@ -51,6 +51,11 @@ class Side:
         """Return the number of declared float columns."""
         return len(self.numerics) + sum(field.size for field in self.denses)
 
+    def fields_of_columns(self) -> list[int]:
+        """Return the field that each id column belongs to."""
+        multis = range(self.num_single_ids, self.num_fields)
+        return [*range(self.num_single_ids), *(f for f in multis for _ in range(self.width))]
+
     def columns(self) -> dict[str, tuple[int, ...]]:
         """Return the id columns of each field by name."""
         found: dict[str, tuple[int, ...]] = {self.id_name: (0,)}
@@ -79,6 +84,10 @@ class FieldLayout:
     def num_fields(self) -> int:
         """Return the number of embedded fields of both sides."""
         return self.request.num_fields + self.item.num_fields
+
+    def field_names(self) -> tuple[str, ...]:
+        """Return the names of the embedded fields, in order."""
+        return (*self.request.columns(), *self.item.columns())
 
     def term_columns(self) -> list[list[tuple[int, int]]]:
         """Return for each counted term its pairs of id columns; a single field pairs with itself.

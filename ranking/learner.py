@@ -18,15 +18,17 @@ from domain.requests import CapturedRequest, RankingRequest, RankingScores
 from domain.state import State
 from domain.state_reading import StateReader
 from ranking.adaf2m2 import AdaF2M2Config
+from ranking.aefs import AefsConfig, aefs_loss
 from ranking.calibration import CalibrationConfig, PlattCalibrator
+from ranking.choices import RequestChoices, request_choices
 from ranking.collate import Batch, collate
 from ranking.counters import CounterConfig, CountersDelta, LabelCounters
 from ranking.dense_weights import DenseWeights
-from ranking.embedding_table import EmbeddingTable, EmbeddingTableConfig
+from ranking.embedding_table import EmbeddingTableConfig
 from ranking.feature_encoder import EncoderConfig, FeatureEncoder
 from ranking.field_layout import layout_of
+from ranking.field_tables import LARGE, SMALL, FieldTables, LookUp, needed_counts, spread
 from ranking.fuxi import FuxiConfig
-from ranking.id_map import ABSENT
 from ranking.losses import example_weights, ranking_loss
 from ranking.model import NetConfig, NetOutput, RankingNet, net_input
 from ranking.normaliser import RunningNormaliser
@@ -49,6 +51,8 @@ class RankingConfig:
     """History encoder."""
     adaf2m2: AdaF2M2Config = field(default_factory=AdaF2M2Config)
     """State-aware adapter and masked forwards."""
+    aefs: AefsConfig = field(default_factory=AefsConfig)
+    """Early selection of fields."""
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     """Calibration of the probabilities."""
     hidden: tuple[int, ...] = (128, 64)
@@ -64,6 +68,11 @@ class RankingConfig:
         if not self.hidden or min(self.hidden) < 1:
             raise ConfigError(
                 f"ranking.hidden must be one or more positive widths, got {self.hidden}"
+            )
+        if self.aefs.keep and self.adaf2m2.masked_forwards:
+            raise ConfigError(
+                "ranking.aefs.keep and ranking.adaf2m2.masked_forwards cannot both be on: one "
+                "leaves fields out by choice, the other at random"
             )
         if not self.learning_rate > 0.0:
             raise ConfigError(f"ranking.learning_rate must be positive, got {self.learning_rate}")
@@ -82,7 +91,7 @@ class _Delta:
     """A delta that was checked part by part."""
 
     counters: CountersDelta
-    table: RowsDelta
+    tables: dict[str, RowsDelta]
     normaliser: State
     calibrator: State
     dense: dict[str, NDArray[np.float32]]
@@ -106,7 +115,9 @@ class RankingModel:
         layout = layout_of(schema, config.encoder.max_values)
         self._encoder = FeatureEncoder(schema, layout, config.encoder)
         self._counters = LabelCounters(config.counters, num_heads)
-        self._table = EmbeddingTable(config.table)
+        self._layout = layout
+        small = config.aefs.small_dimension if config.aefs.keep else None
+        self._tables = FieldTables(config.table, small)
         num_floats, flagged = self._encoder.num_floats(self._counters.width)
         self._normaliser = RunningNormaliser(num_floats)
         self._calibrator = PlattCalibrator(config.calibration, num_heads)
@@ -123,6 +134,7 @@ class RankingModel:
             hidden=config.hidden,
             fuxi=config.fuxi,
             adaf2m2=config.adaf2m2,
+            aefs=config.aefs,
         )
         self._net = RankingNet(net, torch.Generator().manual_seed(seed)).to(self._device)
         self._dense = DenseWeights(self._net, config.learning_rate)
@@ -133,7 +145,7 @@ class RankingModel:
     @property
     def num_rows(self) -> int:
         """Return how many ids have an embedding row."""
-        return len(self._table)
+        return len(self._tables)
 
     def capture(self, request: RankingRequest) -> CapturedRequest:
         """Encode a request with all counters as they stand now.
@@ -149,6 +161,23 @@ class RankingModel:
         for chunk in self._chunks(captured):
             scores += self._predict_chunk(chunk)
         return scores
+
+    def choices(self, captured: Sequence[CapturedRequest]) -> list[RequestChoices]:
+        """Tell which fields are looked up for requests, and how the small model agrees.
+
+        Raises:
+            ConfigError: nothing is chosen here, all fields are looked up.
+        """
+        if not self._config.aefs.keep:
+            raise ConfigError("ranking.aefs.keep is 0: all fields are looked up")
+        told: list[RequestChoices] = []
+        for chunk in self._chunks(captured):
+            with torch.inference_mode():
+                out, _ = self._forward(collate(chunk))
+            assert out.aefs is not None
+            sizes = [len(each.item_ids) for each in chunk]
+            told += request_choices(self._layout.field_names(), out.aefs, out.logits_MH, sizes)
+        return told
 
     def observe(self, request: LabeledRequest) -> None:
         """Count labels that became known; captures made before are as they were."""
@@ -174,13 +203,10 @@ class RankingModel:
         log_rates = np.concatenate([each.log_sampling_rates for each in batch]).astype(np.float32)
         provisional = np.array([role != "final" for each in batch for role in each.roles])
         arrays = collate([each.captured for each in batch], [each.item_indices for each in batch])
-        rows_UD = self._rows(arrays).requires_grad_()
-        out = self._forward(arrays, rows_UD, self._masks)
+        out, lookups = self._forward(arrays, self._masks)
         loss, weights_MH = self._loss(out, labels, log_rates, provisional)
         loss.backward()  # type: ignore[no-untyped-call]
-        gradients_UD = rows_UD.grad
-        assert gradients_UD is not None
-        finite = bool(torch.isfinite(loss) & torch.isfinite(gradients_UD.sum()))
+        finite = bool(torch.isfinite(loss)) and all(each.is_finite() for each in lookups)
         if not (finite and self._dense.gradients_are_finite()):
             self._dense.forget_gradients()
             return LearnReport(loss=float(loss.detach()), examples=0, quarantined=len(labels))
@@ -188,18 +214,19 @@ class RankingModel:
         self._calibrator.update(
             out.logits_MH.detach().cpu().numpy(), labels, weights_MH.cpu().numpy(), log_rates
         )
+        if self._net.small is not None and out.aefs is not None:
+            self._net.small.before_step(out.aefs)
         self._dense.step()
-        real = arrays.ids != ABSENT
-        gradients = gradients_UD.cpu().numpy()[real]
         newest_ms = max(each.captured.time_ms for each in batch)
-        self._table.learn(arrays.ids[real], arrays.counts[real], gradients, newest_ms)
+        for each in lookups:
+            each.learn(newest_ms)
         self._normaliser.update(arrays.floats_MW)
         return LearnReport(loss=float(loss.detach()), examples=len(labels))
 
     def scale_learning_rate(self, factor: float) -> None:
         """Take steps of this many times the configured size from now on; not saved."""
         self._dense.scale_learning_rate(factor)
-        self._table.scale_learning_rate(factor)
+        self._tables.scale_learning_rate(factor)
 
     def take_delta(self) -> State:
         """Return what changed since the last call, or since this model was made or loaded.
@@ -208,7 +235,7 @@ class RankingModel:
         """
         return {
             "counters": self._counters.take_delta(),
-            "table": self._table.take_delta(),
+            **self._tables.take_delta(),
             "normaliser": self._normaliser.save(),
             "calibrator": self._calibrator.save(),
             "dense": self._dense.take_delta(),
@@ -238,7 +265,7 @@ class RankingModel:
             checked = (state, self._read_delta(state))
         delta = checked[1]
         self._counters.apply_delta(delta.counters)
-        self._table.apply_delta(delta.table)
+        self._tables.apply_delta(delta.tables)
         self._normaliser.load(delta.normaliser)
         self._calibrator.load(delta.calibrator)
         self._dense.apply_delta(delta.dense)
@@ -249,7 +276,7 @@ class RankingModel:
         reader = StateReader(state, "ranking")
         return _Delta(
             counters=self._counters.read_delta(reader.part("counters")),
-            table=self._table.read_delta(reader.part("table")),
+            tables=self._tables.read_delta(reader),
             normaliser=self._normaliser.read_delta(reader.part("normaliser")),
             calibrator=self._calibrator.read_delta(reader.part("calibrator")),
             dense=self._dense.read_delta(reader.part("dense")),
@@ -266,7 +293,7 @@ class RankingModel:
         return {
             "schema": self._schema.hash,
             "counters": self._counters.save(),
-            "table": self._table.save(),
+            **self._tables.save(),
             "normaliser": self._normaliser.save(),
             "calibrator": self._calibrator.save(),
             "dense": self._dense.save(),
@@ -284,7 +311,7 @@ class RankingModel:
                 f"ranking: expected a state of schema {self._schema.hash}, got {state['schema']}"
             )
         self._counters.load(state["counters"])
-        self._table.load(state["table"])
+        self._tables.load(state)
         self._normaliser.load(state["normaliser"])
         self._calibrator.load(state["calibrator"])
         self._dense.load(state["dense"])
@@ -293,7 +320,7 @@ class RankingModel:
     def _predict_chunk(self, captured: Sequence[CapturedRequest]) -> list[RankingScores]:
         batch = collate(captured)
         with torch.inference_mode():
-            out = self._forward(batch, self._rows(batch))
+            out, _ = self._forward(batch)
         logits = out.logits_MH.cpu().numpy()
         hidden = out.hidden_MD.cpu().numpy()
         probabilities = self._calibrator.apply(logits)
@@ -315,16 +342,25 @@ class RankingModel:
             chunks[-1].append(request)
         return chunks
 
-    def _rows(self, batch: Batch) -> Tensor:
-        return torch.from_numpy(self._table.read(batch.ids)).to(self._device)
-
     def _forward(
-        self, batch: Batch, rows_UD: Tensor, masks: torch.Generator | None = None
-    ) -> NetOutput:
+        self, batch: Batch, masks: torch.Generator | None = None
+    ) -> tuple[NetOutput, list[LookUp]]:
+        """Score a batch; also return the rows that were read for it."""
         normal_MW = self._normaliser.apply(batch.floats_MW)
         given = net_input(batch, normal_MW, len(self._schema.heads), self._device)
-        out: NetOutput = self._net(rows_UD, given, masks)
-        return out
+        tables, device = self._tables, self._device
+        if not self._config.aefs.keep:
+            large = tables.look_up(LARGE, batch, device)
+            return self._net(large.rows_ND, given, masks), [large]
+        all_MF = np.ones((len(batch.item_MI), self._layout.num_fields), bool)
+        counts_U = needed_counts(batch, self._layout, all_MF, history=False)
+        small = tables.look_up(SMALL, batch, device, counts_U)
+        choice = self._net.choose(spread(small, counts_U), given, masks)
+        chosen_MF, history = choice.chosen_MF.cpu().numpy(), self._net.history is not None
+        counts_U = needed_counts(batch, self._layout, chosen_MF, history=history)
+        large = tables.look_up(LARGE, batch, device, counts_U)
+        out: NetOutput = self._net(spread(large, counts_U), given, masks, choice)
+        return out, [large, small]
 
     def _loss(
         self,
@@ -351,6 +387,10 @@ class RankingModel:
             )
             # The paper sums over the copies; the mean times their number is that sum.
             loss = loss + self._config.adaf2m2.masked_weight * copies * masked
+        if out.aefs is not None:
+            small_MH = out.aefs.small_logits_MH - rates_M1
+            own = ranking_loss(small_MH, labels_MH, weights_MH, self._head_weights)
+            loss = loss + aefs_loss(self._config.aefs, out.aefs, out.logits_MH, own)
         return loss, weights_MH
 
 

@@ -9,7 +9,7 @@ U distinct ids, F fields, D embedding width, E history width, W numbers, H heads
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +26,7 @@ from ranking.adaf2m2 import (
     masked_copies,
     norm_signals,
 )
+from ranking.aefs import AefsConfig, AefsOutput, FieldChoice, SmallModel
 from ranking.collate import Batch
 from ranking.counters import NUM_ACTIVITY
 from ranking.field_layout import FieldLayout, Side
@@ -53,6 +54,7 @@ class NetConfig:
     hidden: tuple[int, ...]
     fuxi: FuxiConfig
     adaf2m2: AdaF2M2Config
+    aefs: AefsConfig = field(default_factory=AefsConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,13 @@ class NetOutput:
         hidden_MD: the last hidden layer before its activation; after it, all vectors would lie in
             one corner of the space and the error memory could not tell them apart.
         masked_logits: of the masked copies, (M * K, H); None when there are none.
+        aefs: what the losses of early selection need; None when all fields were looked up.
     """
 
     logits_MH: Tensor
     hidden_MD: Tensor
     masked_logits: Tensor | None
+    aefs: AefsOutput | None = None
 
 
 def net_input(
@@ -137,7 +141,7 @@ class RankingNet(nn.Module):
             # Of the user and of the item.
             signals = len(config.state_columns) + 2 * (NUM_ACTIVITY + NUM_NORM_SIGNALS)
             if config.adaf2m2.id_embeddings_in_state:
-                signals += 2 * width
+                signals += 2 * (config.aefs.small_dimension if config.aefs.keep else width)
             num_weights = layout.num_fields + int(self.history is not None)
             self.adapter = StateAwareAdapter(signals, num_weights, config.adaf2m2.scale)
         widths = (inputs, *config.hidden)
@@ -147,24 +151,51 @@ class RankingNet(nn.Module):
             # What the history says comes in as it proves useful, not as noise from the start.
             nn.init.zeros_(layers[0].weight.data[:, -config.fuxi.width :])
         self.heads = _linear(config.hidden[-1], config.num_heads, generator)
+        self.small: SmallModel | None = None
+        if config.aefs.keep:
+            widths = (config.num_floats + config.num_flagged, width, config.num_heads)
+            self.small = SmallModel(config.aefs, layout.num_fields, widths, generator)
         self.masked_heads = self.heads
         if config.adaf2m2.masked_forwards and config.adaf2m2.masked_heads:
             self.masked_heads = _linear(config.hidden[-1], config.num_heads, generator)
 
+    def choose(
+        self, small_US: Tensor, given: NetInput, dropout: torch.Generator | None = None
+    ) -> FieldChoice:
+        """Choose each item's fields by the rows of the small table."""
+        assert self.small is not None, "asked for only where fields are chosen"
+        return self.small.choose(self._pooled(small_US, given), dropout)
+
     def forward(
-        self, rows_UD: Tensor, given: NetInput, mask_generator: torch.Generator | None = None
+        self,
+        rows_UD: Tensor,
+        given: NetInput,
+        mask_generator: torch.Generator | None = None,
+        choice: FieldChoice | None = None,
     ) -> NetOutput:
-        """Score the items of a batch; masked copies are scored too when a generator is given."""
-        fields_MFD = self._fields(rows_UD, given)
+        """Score the items of a batch; masked copies are scored too when a generator is given.
+
+        With a choice of fields, the rows of others may be anything: they are not looked at.
+        """
+        pooled_MFD = self._pooled(rows_UD, given)
+        if choice is not None:
+            pooled_MFD = pooled_MFD * choice.chosen_MF[..., None]
+        fields_MFD = pooled_MFD + self.defaults
         numbers = torch.cat(
             (given.numbers_MW, given.missing_MW[:, : self._config.num_flagged]), dim=1
         )
         history_ME = self._history(rows_UD, fields_MFD, given)
-        hidden_MD = self._hidden(*self._adapted(fields_MFD, history_ME, given), numbers)
+        known_MFD, aefs = pooled_MFD, None
+        if choice is not None:
+            assert self.small is not None
+            known_MFD = choice.raw_MFS - self.small.defaults
+            fields_MFD, aefs = self.small.look(choice, numbers, fields_MFD)
+        weighed = self._adapted(fields_MFD, history_ME, known_MFD, given)
+        hidden_MD = self._hidden(*weighed, numbers)
         logits_MH = self.heads(relu(hidden_MD))
         copies = self._config.adaf2m2.masked_forwards
         if mask_generator is None or not copies:
-            return NetOutput(logits_MH, hidden_MD, None)
+            return NetOutput(logits_MH, hidden_MD, None, aefs)
         masked = masked_copies(fields_MFD, self.defaults, self._config.adaf2m2, mask_generator)
         repeated = [
             None if part is None else part.repeat_interleave(copies, dim=0)
@@ -174,11 +205,11 @@ class RankingNet(nn.Module):
         masked_hidden = self._hidden(masked, repeated[0], repeated[1])
         return NetOutput(logits_MH, hidden_MD, self.masked_heads(relu(masked_hidden)))
 
-    def _fields(self, rows_UD: Tensor, given: NetInput) -> Tensor:
+    def _pooled(self, rows_UD: Tensor, given: NetInput) -> Tensor:
         layout = self._config.layout
         request_BFD = _pooled(rows_UD, given.present_U1, given.request_BS, layout.request)
         item_MFD = _pooled(rows_UD, given.present_U1, given.item_MI, layout.item)
-        return torch.cat((request_BFD[given.request_M], item_MFD), dim=1) + self.defaults
+        return torch.cat((request_BFD[given.request_M], item_MFD), dim=1)
 
     def _history(self, rows_UD: Tensor, fields_MFD: Tensor, given: NetInput) -> Tensor | None:
         if self.history is None:
@@ -198,12 +229,13 @@ class RankingNet(nn.Module):
         return seen_ME
 
     def _adapted(
-        self, fields_MFD: Tensor, history_ME: Tensor | None, given: NetInput
+        self, fields_MFD: Tensor, history_ME: Tensor | None, known_MFD: Tensor, given: NetInput
     ) -> tuple[Tensor, Tensor | None]:
+        """Weigh fields and history by state; `known_MFD` are the rows it is read from."""
         if self.adapter is None:
             return fields_MFD, history_ME
         ids = (0, self._config.layout.request.num_fields)
-        own = [fields_MFD[:, field] - self.defaults[field] for field in ids]
+        own = [known_MFD[:, field] for field in ids]
         state = [
             given.numbers_MW[:, list(self._config.state_columns)],
             count_signals(given.activity_MA),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from domain.errors import SnapshotError
 from domain.state import State, state_hash
 from memory.config import MemoryConfig
 from memory.learner import ErrorMemoryLearner
-from ranking.learner import RankingModel
+from ranking.aefs import AefsConfig
+from ranking.learner import RankingConfig, RankingModel
 from retrieval.learner import RetrievalModel
 from tests.contract.test_ranking_learner import SCHEMA, SMALL, labelled, request
 from tests.property.test_delta_twins import FULL, ITEMS, Shop
@@ -21,9 +23,9 @@ from tests.property.test_delta_twins import FULL, ITEMS, Shop
 Lived = Callable[[], tuple[Any, Any, State]]
 
 
-def ranking() -> tuple[Any, Any, State]:
+def ranking(config: RankingConfig = SMALL) -> tuple[Any, Any, State]:
     rng = np.random.default_rng(1)
-    learner, twin = (RankingModel(SCHEMA, SMALL, seed=3) for _ in range(2))
+    learner, twin = (RankingModel(SCHEMA, config, seed=3) for _ in range(2))
 
     def learn(time_ms: int) -> None:
         revealed = labelled(rng, learner.capture(request(rng, time_ms)))
@@ -32,6 +34,10 @@ def ranking() -> tuple[Any, Any, State]:
 
     learn(0)
     return _told(learner, twin, lambda: learn(60_000))
+
+
+def ranking_that_selects() -> tuple[Any, Any, State]:
+    return ranking(replace(SMALL, aefs=AefsConfig(keep=0.5)))
 
 
 def memory() -> tuple[Any, Any, State]:
@@ -64,7 +70,7 @@ def _told(learner: Any, twin: Any, live_on: Callable[[], None]) -> tuple[Any, An
     return learner, twin, learner.take_delta()
 
 
-LEARNERS = pytest.mark.parametrize("lived", [ranking, memory, retrieval])
+LEARNERS = pytest.mark.parametrize("lived", [ranking, ranking_that_selects, memory, retrieval])
 
 
 def leaves(node: State, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -16,6 +16,7 @@ from domain.learners import RankingLearner
 from domain.requests import CapturedRequest, History, RankingRequest, UserView
 from domain.state import state_hash
 from ranking.adaf2m2 import AdaF2M2Config
+from ranking.aefs import AefsConfig
 from ranking.counters import CounterConfig
 from ranking.embedding_table import EmbeddingTableConfig
 from ranking.feature_encoder import EncoderConfig
@@ -57,8 +58,9 @@ LEARNERS: list[Callable[[], RankingLearner]] = [
         ),
         seed=3,
     ),
+    lambda: RankingModel(SCHEMA, replace(SMALL, aefs=AefsConfig(keep=0.5)), seed=3),
 ]
-NAMES = ["default", "no_history", "two_blocks_and_masks"]
+NAMES = ["default", "no_history", "two_blocks_and_masks", "early_selection"]
 
 
 def request(rng: np.random.Generator, time_ms: int, num_items: int | None = None) -> RankingRequest:

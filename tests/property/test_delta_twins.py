@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,9 +25,10 @@ from domain.state import State, state_hash
 from memory.config import MemoryConfig
 from memory.learner import ErrorMemoryLearner
 from ranking.adaf2m2 import AdaF2M2Config
+from ranking.aefs import AefsConfig
 from ranking.counters import CounterConfig
 from ranking.embedding_table import EmbeddingTableConfig
-from ranking.learner import RankingModel
+from ranking.learner import RankingConfig, RankingModel
 from retrieval.learner import RetrievalConfig, RetrievalModel
 from retrieval.negatives import NegativesConfig
 from retrieval.prior import PriorConfig
@@ -78,11 +80,19 @@ CROWDED = replace(
 )
 
 
-@given(st.integers(0, 2**31), st.lists(st.integers(0, 4), min_size=1, max_size=5))
+SELECTING = replace(CROWDED, aefs=AefsConfig(keep=0.5, controller_every=2), adaf2m2=AdaF2M2Config())
+
+
+@pytest.mark.parametrize("config", [CROWDED, SELECTING], ids=["masks", "early_selection"])
+@given(
+    seed=st.integers(0, 2**31), steps_between=st.lists(st.integers(0, 4), min_size=1, max_size=5)
+)
 @settings(max_examples=8, deadline=None)
-def test_ranking_twin_scores_the_same(seed: int, steps_between: list[int]) -> None:
+def test_ranking_twin_scores_the_same(
+    config: RankingConfig, seed: int, steps_between: list[int]
+) -> None:
     rng = np.random.default_rng(seed)
-    learner, twin = (RankingModel(SCHEMA, CROWDED, seed=3) for _ in range(2))
+    learner, twin = (RankingModel(SCHEMA, config, seed=3) for _ in range(2))
     time_ms = 0
 
     def learn(steps: int) -> None:
