@@ -113,16 +113,18 @@ class AefsOutput:
     scattered_MFD: Tensor
 
 
-def renormalised_top_k(weights_MF: Tensor, k: int) -> Tensor:
+def renormalised_top_k(weights_MF: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Keep each row's k largest weights, made to sum to 1 again; of equal ones the first.
 
-    >>> renormalised_top_k(torch.tensor([[0.1, 0.4, 0.05, 0.45]]), 2)
+    Returns the weights, 0 where not kept, and which were kept.
+
+    >>> renormalised_top_k(torch.tensor([[0.1, 0.4, 0.05, 0.45]]), 2)[0]
     tensor([[0.0000, 0.4706, 0.0000, 0.5294]])
     """
     order = weights_MF.detach().sort(dim=1, descending=True, stable=True).indices[:, :k]
-    chosen_MF = torch.zeros_like(weights_MF).scatter(1, order, 1.0)
+    chosen_MF = torch.zeros_like(weights_MF, dtype=torch.bool).scatter(1, order, value=True)
     kept_MF = weights_MF * chosen_MF
-    return kept_MF / kept_MF.sum(dim=1, keepdim=True)
+    return kept_MF / kept_MF.sum(dim=1, keepdim=True), chosen_MF
 
 
 def prediction_alignment(small_logits_MH: Tensor, main_logits_MH: Tensor) -> Tensor:
@@ -159,10 +161,13 @@ class RunningNorm(nn.Module):
 
     Statistics are constants to the gradient, the same in training and prediction, and move only by
     `observe`. They are parameters without a gradient, so that they travel with the weights.
+    Normalised values are cut: where nothing varied so far, the first thing that does is no outlier
+    of its own batch, as it would be in training by batch, but may be a thousand deviations off.
     """
 
     _MOMENTUM = 0.1
     _EPSILON = 1e-5
+    _LARGEST = 5.0
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -175,17 +180,21 @@ class RunningNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, (..., W), normalised."""
-        return (x - self.mean) * torch.rsqrt(self.variance + self._EPSILON) * self.scale + (
-            self.shift
-        )
+        normal = (x - self.mean) * torch.rsqrt(self.variance + self._EPSILON)
+        return normal.clamp(-self._LARGEST, self._LARGEST) * self.scale + self.shift
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Take a batch into account, (..., W)."""
+        """Take a batch into account, (..., W).
+
+        Means of batches differ, and that counts as spread too: batches may be of one example.
+        """
         flat = x.detach().reshape(-1, x.shape[-1])
         mean = flat.mean(dim=0)
-        self.mean.lerp_(mean, self.share)
+        gap = mean - self.mean
         self.variance.lerp_((flat - mean).square().mean(dim=0), self.share)
+        self.variance.add_(self.share * (1.0 - self.share) * gap.square())
+        self.mean.add_(self.share * gap)
         self.share.copy_((self.share / (1.0 + self.share)).clamp(min=self._MOMENTUM))
 
 
@@ -241,8 +250,8 @@ class SmallModel(nn.Module):
             # Drawn on the CPU, where the generator lives, so that every device draws the same.
             left = (torch.rand(heard_MF.shape, generator=dropout) >= rate).to(heard_MF.device)
             heard_MF = heard_MF * left / (1.0 - rate)
-        mask_MF = renormalised_top_k(heard_MF.softmax(dim=1), self._num_kept)
-        return FieldChoice(mask_MF, mask_MF > 0, raw_MFS, normal_MFS, says_MF)
+        mask_MF, chosen_MF = renormalised_top_k(heard_MF.softmax(dim=1), self._num_kept)
+        return FieldChoice(mask_MF, chosen_MF, raw_MFS, normal_MFS, says_MF)
 
     def look(
         self, choice: FieldChoice, numbers: Tensor, fields_MFD: Tensor

@@ -52,18 +52,19 @@ def looked(model: SmallModel, large: torch.Tensor) -> tuple[torch.Tensor, AefsOu
 
 
 def test_top_k_weights_sum_to_one_again() -> None:
-    mask = renormalised_top_k(torch.tensor([[0.1, 0.4, 0.05, 0.45]]), 2)
+    mask, chosen = renormalised_top_k(torch.tensor([[0.1, 0.4, 0.05, 0.45]]), 2)
+    assert chosen.tolist() == [[False, True, False, True]]
     torch.testing.assert_close(mask, torch.tensor([[0.0, 0.4 / 0.85, 0.0, 0.45 / 0.85]]))
     assert mask[0, 1] == pytest.approx(0.47059, abs=1e-5)
 
 
 def test_first_of_equal_weights_is_kept() -> None:
-    assert renormalised_top_k(torch.full((1, 4), 0.25), 2).tolist() == [[0.5, 0.5, 0.0, 0.0]]
+    assert renormalised_top_k(torch.full((1, 4), 0.25), 2)[0].tolist() == [[0.5, 0.5, 0.0, 0.0]]
 
 
 def test_all_fields_are_kept_when_asked() -> None:
     weights = torch.tensor([[0.1, 0.4, 0.05, 0.45]])
-    torch.testing.assert_close(renormalised_top_k(weights, 4), weights)
+    torch.testing.assert_close(renormalised_top_k(weights, 4)[0], weights)
 
 
 def test_fields_not_chosen_reach_the_main_model_as_zeros() -> None:
@@ -79,7 +80,9 @@ def test_fields_not_chosen_reach_the_main_model_as_zeros() -> None:
 
 def gradients(model: SmallModel, loss: torch.Tensor, *inputs: torch.Tensor) -> set[str]:
     """Return which parameters a loss reaches; inputs are called by their place."""
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    named: dict[str, torch.Tensor] = {
+        name: p for name, p in model.named_parameters() if p.requires_grad
+    }
     named |= {str(place): each for place, each in enumerate(inputs)}
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {
@@ -155,13 +158,32 @@ def test_running_norm_follows_by_mean_at_first_then_by_momentum() -> None:
     assert float(norm.mean) == pytest.approx(3.0, abs=1e-4)
 
 
+def test_running_norm_sees_the_spread_of_batches_of_one() -> None:
+    norm = RunningNorm(1)
+    for value in np.random.default_rng(0).normal(3.0, 2.0, 400):
+        norm.observe(torch.tensor([[value]], dtype=torch.float32))
+    assert float(norm.mean) == pytest.approx(3.0, abs=1.5)
+    assert float(norm.variance) ** 0.5 == pytest.approx(2.0, abs=1.0)
+
+
+def test_first_value_that_varies_does_not_run_the_network() -> None:
+    norm = RunningNorm(1)
+    norm.observe(torch.zeros(8, 1))
+    assert norm(torch.tensor([[100.0], [-100.0]])).tolist() == [[5.0], [-5.0]]
+
+
+def test_as_many_fields_are_chosen_as_asked_even_when_weights_vanish() -> None:
+    _, chosen = renormalised_top_k(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 3)
+    assert chosen.tolist() == [[True, True, True, False]]
+
+
 def test_controller_takes_a_step_once_in_ten_with_that_gradient_alone() -> None:
     model = RankingModel(SCHEMA, replace(SMALL, aefs=AefsConfig(keep=0.5)), seed=3)
     rng = np.random.default_rng(0)
     moved = []
     for step in range(20):
         before = model.save()["dense"]
-        batch = [labelled(rng, model.capture(request(rng, step * 60_000)))]
+        batch = [labelled(rng, model.capture(request(rng, step * 60_000))) for _ in range(8)]
         model.learn(batch)
         after = model.save()["dense"]
         names = [name for name in after if name.startswith("small.controller")]
