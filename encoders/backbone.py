@@ -8,17 +8,26 @@ hold anything finite.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from encoders.block import Block, LayerState
 from encoders.fuxi_alpha import FuxiAlphaBlock
+from encoders.fuxi_beta import FuxiBetaBlock
 from encoders.geometry import ahead, geometry, one_row, valid_places
+from encoders.hstu import HstuBlock
+from encoders.sasrec import SasrecBlock
 from encoders.shape import BackboneShape, Kind
 
-_BLOCKS: dict[Kind, type[FuxiAlphaBlock]] = {"fuxi-alpha": FuxiAlphaBlock}
+_BLOCKS: dict[Kind, Callable[[BackboneShape, torch.Generator], Block]] = {
+    "fuxi-alpha": FuxiAlphaBlock,
+    "fuxi-beta": FuxiBetaBlock,
+    "hstu": HstuBlock,
+    "sasrec": SasrecBlock,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +107,30 @@ class Backbone(nn.Module):
         for block, layer in zip(self._stack(), state.layers, strict=True):
             x_BCD = block.candidates(x_BCD, layer)
         return x_BCD
+
+    def moved(self, state: HistoryState, request_B: Tensor) -> HistoryState:
+        """Return the same histories as they look at other times of request.
+
+        Equal to encoding them anew, up to rounding. Only the newest row looks back from the time
+        of the request, so of every layer that row alone is computed again.
+        """
+        stack = self._stack()
+        if not any(block.reads_time for block in stack):
+            return state
+        times_BU = state.times_BU.scatter(1, state.length_B[:, None], request_B[:, None])
+        look = ahead(times_BU, state.length_B)
+        row_B = (state.length_B - 1).clamp(min=0)
+        some_B1 = (state.length_B > 0).unsqueeze(1)
+        where, x_B1D = look.from_newest(), state.newest_B1D
+        layers: list[LayerState] = []
+        for block, layer in zip(stack, state.layers, strict=True):
+            memory = layer.memory
+            if layers:
+                memory = memory.with_row(row_B, block.memory(x_B1D).masked(some_B1))
+            layers.append(LayerState(memory, block.shared(memory, look)))
+            if block is not stack[-1]:
+                x_B1D = block.attend(x_B1D, block.project(x_B1D), memory, where)
+        return replace(state, layers=tuple(layers), times_BU=times_BU)
 
     def _stack(self) -> list[Block]:
         blocks = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -25,6 +26,12 @@ class Memory:
 
     values_BTX: Tensor
     keys_BTX: Tensor | None
+
+    @property
+    def keys(self) -> Tensor:
+        """Return the keys of a block that has some."""
+        assert self.keys_BTX is not None
+        return self.keys_BTX
 
     def masked(self, valid_BT: Tensor) -> Memory:
         """Return it with zeros at padding, so that nobody after it needs a mask."""
@@ -53,6 +60,18 @@ class Projected:
     query_BSX: Tensor | None
     own: Memory
 
+    @property
+    def gate(self) -> Tensor:
+        """Return the gate of a block that has one."""
+        assert self.gate_BSX is not None
+        return self.gate_BSX
+
+    @property
+    def query(self) -> Tensor:
+        """Return the queries of a block that has some."""
+        assert self.query_BSX is not None
+        return self.query_BSX
+
     def at(self, row_B: Tensor) -> Projected:
         """Return gate and query of one row per sequence; the memory stays whole."""
         gate, query = (
@@ -66,15 +85,18 @@ class LayerState:
     """One layer of an encoded history.
 
     Attributes:
-        shared: what all candidates of a request have in common besides; the block knows its form.
+        common: what all candidates of a request have in common besides; the block knows its form.
     """
 
     memory: Memory
-    shared: Tensor | None
+    common: Tensor
 
 
 class Block(nn.Module, ABC):
     """One block. Rows are mixed causally: a row reads itself and earlier ones, nothing else."""
+
+    reads_time: ClassVar[bool] = True
+    """Whether rows depend on when things happened, not only on their order."""
 
     @abstractmethod
     def project(self, x_BSD: Tensor) -> Projected:
@@ -94,7 +116,7 @@ class Block(nn.Module, ABC):
         """
 
     @abstractmethod
-    def shared(self, memory: Memory, look: Ahead) -> Tensor | None:
+    def shared(self, memory: Memory, look: Ahead) -> Tensor:
         """Return what the candidates of a request have in common, whatever they are."""
 
     @abstractmethod

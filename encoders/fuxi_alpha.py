@@ -17,12 +17,13 @@ from torch.nn.functional import silu
 
 from encoders.block import Block, LayerState, Memory, Projected
 from encoders.geometry import Ahead, Geometry
-from encoders.multistage_ffn import MultiStageFfn, normal
+from encoders.heads import split_heads
+from encoders.multistage_ffn import MultiStageFfn
 from encoders.norms import rms_norm
-from encoders.shape import BackboneShape
-from encoders.time_bucket import NUM_BUCKETS
-
-_MAP_STD = 0.02
+from encoders.position_map import PositionMap
+from encoders.shape import MAP_STD, BackboneShape
+from encoders.time_table import TimeTable
+from encoders.weights import normal
 
 
 class FuxiAlphaBlock(Block):
@@ -31,13 +32,11 @@ class FuxiAlphaBlock(Block):
     def __init__(self, shape: BackboneShape, generator: torch.Generator) -> None:
         super().__init__()
         mixed, asked = shape.heads * shape.d_v, shape.heads * shape.d_qk
-        self._shape = shape
+        self._heads, self._container = shape.heads, shape.container
         self._split = [3 * mixed, mixed, asked, asked]
-        self.uvqk_DX = normal(
-            shape.width, sum(self._split), std=shape.initial_std, generator=generator
-        )
-        self.time_weight = normal(NUM_BUCKETS, std=_MAP_STD, generator=generator)
-        self.position_weight = normal(2 * shape.container - 1, std=_MAP_STD, generator=generator)
+        self.uvqk_DX = normal((shape.width, sum(self._split)), shape.initial_std, generator)
+        self.times = TimeTable(MAP_STD, generator)
+        self.positions = PositionMap(shape.container, MAP_STD, generator)
         self.ffn = MultiStageFfn(3 * mixed, shape, generator)
 
     def project(self, x_BSD: Tensor) -> Projected:
@@ -59,19 +58,16 @@ class FuxiAlphaBlock(Block):
         self, x_BSD: Tensor, projected: Projected, memory: Memory, where: Geometry
     ) -> Tensor:
         """Return the block's output of some rows, (B, S, D)."""
-        assert projected.query_BSX is not None
-        assert memory.keys_BTX is not None
-        q_BHSK = self._heads(projected.query_BSX, self._shape.d_qk).transpose(1, 2)
-        k_BHTK = self._heads(memory.keys_BTX, self._shape.d_qk).transpose(1, 2)
-        v_BTHE = self._heads(memory.values_BTX, self._shape.d_v)
-        what_BHST = silu(q_BHSK @ k_BHTK.transpose(2, 3)) / self._shape.container
+        q_BSHK, k_BTHK, v_BTHE = (
+            split_heads(x, self._heads) for x in (projected.query, memory.keys, memory.values_BTX)
+        )
+        what_BHST = silu(q_BSHK.transpose(1, 2) @ k_BTHK.permute(0, 2, 3, 1)) / self._container
         what_BHST = what_BHST * where.causal.unsqueeze(1)
-        when_BST = self.time_weight[where.bucket] * where.causal
-        offset_BST = self._shape.container - 1 + where.behind_BST
-        where_BST = self.position_weight[offset_BST] * where.causal
+        when_BST = self.times(where) * where.causal
+        where_BST = self.positions(where) * where.causal
         channels_BSHE = (
-            self._heads(where_BST @ memory.values_BTX, self._shape.d_v),
-            self._heads(when_BST @ memory.values_BTX, self._shape.d_v),
+            split_heads(where_BST @ memory.values_BTX, self._heads),
+            split_heads(when_BST @ memory.values_BTX, self._heads),
             (what_BHST @ v_BTHE.transpose(1, 2)).transpose(1, 2),
         )
         return self._end(x_BSD, projected, torch.cat(channels_BSHE, dim=-1))
@@ -82,40 +78,34 @@ class FuxiAlphaBlock(Block):
         All candidates of a request share time and place, so two of the three channels are one
         vector per request.
         """
-        v_BTHE = self._heads(memory.values_BTX, self._shape.d_v)
-        place_BT = self.position_weight[self._shape.container - 1 - look.distance_BT]
-        time_BT = self.time_weight[look.bucket]
-        return torch.einsum("bst,bthe->bshe", torch.stack((place_BT, time_BT), 1), v_BTHE)
+        v_BTHE = split_heads(memory.values_BTX, self._heads)
+        maps_B2T = torch.stack((self.positions.ahead(look), self.times.ahead(look)), dim=1)
+        return torch.einsum("bst,bthe->bshe", maps_B2T, v_BTHE)
 
     def candidates(self, x_BCD: Tensor, layer: LayerState) -> Tensor:
         """Return (B, C, D): each candidate attends to the history and to itself."""
         projected = self.project(x_BCD)
-        keys, own_keys = layer.memory.keys_BTX, projected.own.keys_BTX
-        assert projected.query_BSX is not None
-        assert layer.shared is not None
-        assert keys is not None
-        assert own_keys is not None
-        q_BCHK = self._heads(projected.query_BSX, self._shape.d_qk)
-        own_k_BCHK = self._heads(own_keys, self._shape.d_qk)
-        own_v_BCHE = self._heads(projected.own.values_BTX, self._shape.d_v)
-        k_BTHK = self._heads(keys, self._shape.d_qk)
-        v_BTHE = self._heads(layer.memory.values_BTX, self._shape.d_v)
-        N = self._shape.container
-        what_BHCT = silu(torch.einsum("bchk,bthk->bhct", q_BCHK, k_BTHK)) / N
-        own_BCH1 = silu((q_BCHK * own_k_BCHK).sum(-1, keepdim=True)) / N
+        q_BCHK, own_k_BCHK, own_v_BCHE, k_BTHK, v_BTHE = (
+            split_heads(x, self._heads)
+            for x in (
+                projected.query,
+                projected.own.keys,
+                projected.own.values_BTX,
+                layer.memory.keys,
+                layer.memory.values_BTX,
+            )
+        )
+        what_BHCT = silu(torch.einsum("bchk,bthk->bhct", q_BCHK, k_BTHK)) / self._container
+        own_BCH1 = silu((q_BCHK * own_k_BCHK).sum(-1, keepdim=True)) / self._container
+        shared_B2HE = layer.common
         channels_BCHE = (
-            layer.shared[:, :1] + self.position_weight[N - 1] * own_v_BCHE,
-            layer.shared[:, 1:] + self.time_weight[0] * own_v_BCHE,
+            shared_B2HE[:, :1] + self.positions.own() * own_v_BCHE,
+            shared_B2HE[:, 1:] + self.times.own() * own_v_BCHE,
             torch.einsum("bhct,bthe->bche", what_BHCT, v_BTHE) + own_BCH1 * own_v_BCHE,
         )
         return self._end(x_BCD, projected, torch.cat(channels_BCHE, dim=-1))
 
     def _end(self, x_BSD: Tensor, projected: Projected, mixed_BSHX: Tensor) -> Tensor:
-        assert projected.gate_BSX is not None
-        attended_BSX = projected.gate_BSX * rms_norm(mixed_BSHX.flatten(start_dim=-2))
+        attended_BSX = projected.gate * rms_norm(mixed_BSHX.flatten(start_dim=-2))
         out_BSD: Tensor = self.ffn(x_BSD, attended_BSX)
         return out_BSD
-
-    def _heads(self, x_BTX: Tensor, width: int) -> Tensor:
-        """Return (B, T, H, width)."""
-        return x_BTX.reshape(*x_BTX.shape[:2], self._shape.heads, width)

@@ -48,7 +48,8 @@ class Ahead:
 
     Attributes:
         gap_BT: time of the request minus time of event j, in seconds.
-        distance_BT: int64, places from event j to the candidate; 1 for the newest event.
+        distance_BT: int64, places from event j to the candidate: 1 for the newest event, 0 and less
+            at padding.
         valid_BT: bool, whether event j is there, not padding.
     """
 
@@ -60,6 +61,10 @@ class Ahead:
     def bucket(self) -> Tensor:
         """Return int64 (B, T), the buckets of the gaps; worked out once for all blocks."""
         return time_bucket(self.gap_BT)
+
+    def from_newest(self) -> Geometry:
+        """Return how the newest event looks back: from the same time, one place nearer."""
+        return Geometry(self.gap_BT.unsqueeze(1), (1 - self.distance_BT).unsqueeze(1))
 
 
 def geometry(times_BU: Tensor) -> Geometry:
@@ -77,7 +82,7 @@ def ahead(times_BU: Tensor, length_B: Tensor) -> Ahead:
     request_B1 = times_BU.gather(1, length_B[:, None])
     return Ahead(
         gap_BT=request_B1 - times_BU[:, :-1],
-        distance_BT=(length_B[:, None] - place_T).clamp(min=1),
+        distance_BT=length_B[:, None] - place_T,
         valid_BT=valid_places(length_B, len(place_T)),
     )
 

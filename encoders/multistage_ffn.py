@@ -14,6 +14,7 @@ from torch.nn import functional
 from encoders.dropout import Dropout
 from encoders.norms import rms_norm
 from encoders.shape import BackboneShape
+from encoders.weights import xavier_uniform, zeros
 
 
 class MultiStageFfn(nn.Module):
@@ -22,11 +23,11 @@ class MultiStageFfn(nn.Module):
     def __init__(self, inputs: int, shape: BackboneShape, generator: torch.Generator) -> None:
         super().__init__()
         hidden = shape.ffn_multiple * shape.width
-        self.lin0_weight = xavier(shape.width, inputs, generator=generator)
-        self.lin0_bias = nn.Parameter(torch.zeros(shape.width))
-        self.lin1_weight = xavier(hidden, shape.width, generator=generator)
-        self.lin3_weight = xavier(hidden, shape.width, generator=generator)
-        self.lin2_weight = xavier(shape.width, hidden, generator=generator)
+        self.lin0_weight = xavier_uniform(shape.width, inputs, generator)
+        self.lin0_bias = zeros(shape.width)
+        self.lin1_weight = xavier_uniform(hidden, shape.width, generator)
+        self.lin3_weight = xavier_uniform(hidden, shape.width, generator)
+        self.lin2_weight = xavier_uniform(shape.width, hidden, generator)
         self.dropout_attended = Dropout(shape.dropout, generator)
         self.dropout_mixed = Dropout(shape.dropout, generator)
 
@@ -38,14 +39,3 @@ class MultiStageFfn(nn.Module):
         opened_BSF = functional.silu(functional.linear(z_BSD, self.lin1_weight))
         hidden_BSF = opened_BSF * functional.linear(z_BSD, self.lin3_weight)
         return y_BSD + functional.linear(hidden_BSF, self.lin2_weight)
-
-
-def xavier(outputs: int, inputs: int, *, generator: torch.Generator) -> nn.Parameter:
-    """Return a Xavier-uniform weight, (outputs, inputs)."""
-    weight = torch.empty(outputs, inputs)
-    return nn.Parameter(nn.init.xavier_uniform_(weight, generator=generator))
-
-
-def normal(*size: int, std: float, generator: torch.Generator) -> nn.Parameter:
-    """Return a normally distributed weight."""
-    return nn.Parameter(torch.empty(size).normal_(0.0, std, generator=generator))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,23 +14,27 @@ from encoders.dropout import reseed_dropout
 from encoders.shape import BackboneShape
 
 LONGEST, WIDTH = 6, 8
+WIDE: dict[str, Any] = {"width": WIDTH, "container": LONGEST + 3, "heads": 2, "d_qk": 3, "d_v": 5}
 SHAPES = {
-    "fuxi-alpha": BackboneShape(
-        kind="fuxi-alpha", width=WIDTH, container=LONGEST + 1, heads=2, d_qk=4, d_v=4
-    ),
-    "wide": BackboneShape(
-        width=WIDTH, container=LONGEST + 5, heads=2, d_qk=3, d_v=5, ffn_multiple=2
-    ),
+    "fuxi-alpha": BackboneShape(width=WIDTH, container=LONGEST + 1, heads=2, d_qk=4, d_v=4),
+    "fuxi-alpha-wide": BackboneShape(ffn_multiple=2, **WIDE),
+    "fuxi-beta": BackboneShape(kind="fuxi-beta", **WIDE),
+    "hstu": BackboneShape(kind="hstu", **WIDE),
+    "sasrec": BackboneShape(kind="sasrec", ffn_multiple=2, **WIDE),
 }
 EVERY = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+IN_TIME = {name: shape for name, shape in SHAPES.items() if shape.kind != "sasrec"}
+"""SASRec knows the order of events only, and that from its tokens."""
 
 
 def backbone(shape: BackboneShape) -> Backbone:
     made = Backbone(shape, torch.Generator().manual_seed(1)).double()
     with torch.no_grad():
         for parameter in made.parameters():
-            # Published initial values are so small that mistakes would hide in rounding.
-            parameter.mul_(10.0 if parameter.dim() == 1 else 3.0)
+            # Published initial values are so small that mistakes would hide in rounding; and a
+            # bias that is zero hides that it is there.
+            parameter.mul_({0: 1.0, 1: 10.0, 2: 3.0}[parameter.dim()])
+            parameter[parameter == 0] = 0.3
     return made
 
 
@@ -128,6 +133,18 @@ def test_rows_do_not_depend_on_later_events(shape: BackboneShape) -> None:
     assert not torch.allclose(before[3, 4], after[3, 4])
 
 
+@pytest.mark.parametrize("shape", IN_TIME.values(), ids=IN_TIME)
+def test_row_knows_when_the_next_event_happens(shape: BackboneShape) -> None:
+    model = backbone(shape)
+    history, times, lengths, _ = world()
+    later = times.clone()
+    later[3, 4:] += 10**6
+    with torch.no_grad():
+        before, after = model(history, times, lengths), model(history, later, lengths)
+    torch.testing.assert_close(before[3, :3], after[3, :3])
+    assert not torch.allclose(before[3, 3], after[3, 3])
+
+
 @EVERY
 def test_every_event_matters_to_the_candidates(shape: BackboneShape) -> None:
     model = backbone(shape)
@@ -135,13 +152,13 @@ def test_every_event_matters_to_the_candidates(shape: BackboneShape) -> None:
     before = scored(model, world())
     for place in range(4):
         changed = history.clone()
-        changed[2, place] += 1.0
+        changed[2, place] = history[2, place].flip(0)
         after = scored(model, (changed, times, lengths, candidates))
         assert not torch.allclose(before[2], after[2])
         torch.testing.assert_close(before[3], after[3])
 
 
-@EVERY
+@pytest.mark.parametrize("shape", IN_TIME.values(), ids=IN_TIME)
 def test_time_of_the_request_matters(shape: BackboneShape) -> None:
     model = backbone(shape)
     history, times, lengths, candidates = world()
@@ -149,6 +166,21 @@ def test_time_of_the_request_matters(shape: BackboneShape) -> None:
     later[3, 6] += 10**6
     before, after = scored(model, world()), scored(model, (history, later, lengths, candidates))
     assert not torch.allclose(before[3], after[3])
+
+
+@EVERY
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_moved_history_equals_one_encoded_anew(shape: BackboneShape, blocks: int) -> None:
+    model = backbone(replace(shape, blocks=blocks))
+    history, times, lengths, candidates = world()
+    request_B = times.max() + torch.tensor([5, 60, 3_600, 86_400])
+    later = times.scatter(1, lengths[:, None], request_B[:, None])
+    with torch.no_grad():
+        state = model.encode(history, times, lengths)
+        moved = model.candidates(candidates, model.moved(state, request_B))
+        again = model.candidates(candidates, state)
+    torch.testing.assert_close(moved, scored(model, (history, later, lengths, candidates)))
+    torch.testing.assert_close(again, scored(model, world()), rtol=0, atol=0)
 
 
 @EVERY
