@@ -102,8 +102,8 @@ def from_text(text: str, annotation: Any) -> Any:
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values by dotted key as nested tables.
 
-    >>> nested({"seed": 1, "ranking.fuxi.width": 8})
-    {'seed': 1, 'ranking': {'fuxi': {'width': 8}}}
+    >>> nested({"seed": 1, "ranking.backbone.width": 8})
+    {'seed': 1, 'ranking': {'backbone': {'width': 8}}}
     """
     tables: dict[str, Any] = {}
     for dotted, value in values.items():

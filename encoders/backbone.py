@@ -56,6 +56,11 @@ class Backbone(nn.Module):
         make = _BLOCKS[shape.kind]
         self.blocks = nn.ModuleList(make(shape, generator) for _ in range(shape.blocks))
 
+    @property
+    def reads_order(self) -> bool:
+        """Return whether blocks know places by themselves; else tokens must tell them."""
+        return any(block.reads_order for block in self._stack())
+
     def forward(self, x_BTD: Tensor, times_BU: Tensor, length_B: Tensor) -> Tensor:
         """Return what each event became, (B, T, D); zero at padding."""
         where = geometry(times_BU)

@@ -96,7 +96,9 @@ class Block(nn.Module, ABC):
     """One block. Rows are mixed causally: a row reads itself and earlier ones, nothing else."""
 
     reads_time: ClassVar[bool] = True
-    """Whether rows depend on when things happened, not only on their order."""
+    """Whether rows depend on when things happened."""
+    reads_order: ClassVar[bool] = True
+    """Whether rows depend on the order of earlier ones, however alike their tokens."""
 
     @abstractmethod
     def project(self, x_BSD: Tensor) -> Projected:

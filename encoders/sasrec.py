@@ -33,6 +33,7 @@ class SasrecBlock(Block):
     """One block: multi-head softmax attention, then two linear layers with a ReLU between."""
 
     reads_time = False
+    reads_order = False
 
     def __init__(self, shape: BackboneShape, generator: torch.Generator) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Candidates to ordered scores: features, FuXi-alpha, AdaF2M2."""
+"""Candidates to ordered scores: features, histories, AdaF2M2."""

@@ -28,13 +28,14 @@ from ranking.embedding_table import EmbeddingTableConfig
 from ranking.feature_encoder import EncoderConfig, FeatureEncoder
 from ranking.field_layout import layout_of
 from ranking.field_tables import LARGE, SMALL, FieldTables, LookUp, needed_counts, spread
-from ranking.fuxi import FuxiConfig
+from ranking.history_encoder import BackboneConfig
 from ranking.losses import example_weights, ranking_loss
 from ranking.model import NetConfig, NetOutput, RankingNet, net_input
 from ranking.normaliser import RunningNormaliser
 from ranking.row_store import RowsDelta
 
 Device = Literal["auto", "cpu", "cuda"]
+Interaction = Literal["mlp", "dcnv2"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class RankingConfig:
     """Label counters."""
     table: EmbeddingTableConfig = field(default_factory=EmbeddingTableConfig)
     """Embedding rows."""
-    fuxi: FuxiConfig = field(default_factory=FuxiConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """History encoder."""
     adaf2m2: AdaF2M2Config = field(default_factory=AdaF2M2Config)
     """State-aware adapter and masked forwards."""
@@ -55,6 +56,11 @@ class RankingConfig:
     """Early selection of fields."""
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     """Calibration of the probabilities."""
+    interaction: Interaction = "mlp"
+    """How inputs meet: "mlp" in the hidden layers alone, "dcnv2" in a cross network beside them
+    too."""
+    cross_layers: int = 3
+    """Layers of the cross network; each has a square matrix over all inputs."""
     hidden: tuple[int, ...] = (128, 64)
     """Widths of the hidden layers; the last one is the error memory's key."""
     learning_rate: float = 0.001
@@ -74,6 +80,10 @@ class RankingConfig:
                 "ranking.aefs.keep and ranking.adaf2m2.masked_forwards cannot both be on: one "
                 "leaves fields out by choice, the other at random"
             )
+        if self.interaction not in ("mlp", "dcnv2"):
+            raise ConfigError(f"ranking.interaction must be mlp or dcnv2, got {self.interaction!r}")
+        if self.cross_layers < 1:
+            raise ConfigError(f"ranking.cross_layers must be at least 1, got {self.cross_layers}")
         if not self.learning_rate > 0.0:
             raise ConfigError(f"ranking.learning_rate must be positive, got {self.learning_rate}")
         if self.max_rows_per_pass < 1:
@@ -132,7 +142,8 @@ class RankingModel:
             embedding_dimension=config.table.dimension,
             history_length=config.encoder.history_length,
             hidden=config.hidden,
-            fuxi=config.fuxi,
+            cross_layers=config.cross_layers if config.interaction == "dcnv2" else 0,
+            backbone=config.backbone,
             adaf2m2=config.adaf2m2,
             aefs=config.aefs,
         )

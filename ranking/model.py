@@ -1,7 +1,8 @@
 """The ranking network: fields and numbers and history in, one logit per label head out.
 
-Embedded fields pass the state-aware adapter; the candidate attends to the user's history (FuXi);
-both meet the normalised numbers (label counters above all) in a small feed-forward network.
+Embedded fields pass the state-aware adapter; the candidate attends to the user's history; both meet
+the normalised numbers (label counters above all) in a small feed-forward network, and beside it in
+a cross network where one is asked for.
 
 Shape legend: B requests, M items of all of them, C most items of one request, T history entries,
 U distinct ids, F fields, D embedding width, E history width, W numbers, H heads.
@@ -29,8 +30,9 @@ from ranking.adaf2m2 import (
 from ranking.aefs import AefsConfig, AefsOutput, FieldChoice, SmallModel
 from ranking.collate import Batch
 from ranking.counters import NUM_ACTIVITY
+from ranking.cross_network import CrossNetwork
 from ranking.field_layout import FieldLayout, Side
-from ranking.fuxi import CandidateEncoder, FuxiConfig
+from ranking.history_encoder import BackboneConfig, CandidateEncoder
 from ranking.id_map import ABSENT
 
 
@@ -42,6 +44,7 @@ class NetConfig:
         num_floats: W, numbers per item.
         num_flagged: of how many of them, from the left, the absence is an input too.
         state_columns: the numbers that tell the state of user and item.
+        cross_layers: layers of the cross network; 0 is none.
     """
 
     layout: FieldLayout
@@ -52,7 +55,8 @@ class NetConfig:
     embedding_dimension: int
     history_length: int
     hidden: tuple[int, ...]
-    fuxi: FuxiConfig
+    cross_layers: int
+    backbone: BackboneConfig
     adaf2m2: AdaF2M2Config
     aefs: AefsConfig = field(default_factory=AefsConfig)
 
@@ -131,11 +135,11 @@ class RankingNet(nn.Module):
         )
         inputs = layout.num_fields * width + config.num_floats + config.num_flagged
         self.history: CandidateEncoder | None = None
-        if config.fuxi.blocks:
-            self.token = _linear(width, config.fuxi.width, generator)
-            self.outcome = _linear(config.num_heads + 1, config.fuxi.width, generator)
-            self.history = CandidateEncoder(config.fuxi, config.history_length, generator)
-            inputs += config.fuxi.width
+        if config.backbone.blocks:
+            self.token = _linear(width, config.backbone.width, generator)
+            self.outcome = _linear(config.num_heads + 1, config.backbone.width, generator)
+            self.history = CandidateEncoder(config.backbone, config.history_length, generator)
+            inputs += config.backbone.width
         self.adapter: StateAwareAdapter | None = None
         if config.adaf2m2.adapter:
             # Of the user and of the item.
@@ -147,17 +151,27 @@ class RankingNet(nn.Module):
         widths = (inputs, *config.hidden)
         layers = [_linear(before, after, generator) for before, after in pairwise(widths)]
         self.layers = nn.ModuleList(layers)
-        if self.history is not None:
-            # What the history says comes in as it proves useful, not as noise from the start.
-            nn.init.zeros_(layers[0].weight.data[:, -config.fuxi.width :])
-        self.heads = _linear(config.hidden[-1], config.num_heads, generator)
+        self.cross: CrossNetwork | None = None
+        read = config.hidden[-1]
+        if config.cross_layers:
+            self.cross = CrossNetwork(inputs, config.cross_layers, generator)
+            read += inputs
+        self.heads = _linear(read, config.num_heads, generator)
         self.small: SmallModel | None = None
         if config.aefs.keep:
             widths = (config.num_floats + config.num_flagged, width, config.num_heads)
             self.small = SmallModel(config.aefs, layout.num_fields, widths, generator)
         self.masked_heads = self.heads
         if config.adaf2m2.masked_forwards and config.adaf2m2.masked_heads:
-            self.masked_heads = _linear(config.hidden[-1], config.num_heads, generator)
+            self.masked_heads = _linear(read, config.num_heads, generator)
+        if self.history is not None:
+            # What the history says comes in as it proves useful, not as noise from the start. It is
+            # the last of the inputs, and what was crossed the last that heads read.
+            readers = [layers[0].weight]
+            if self.cross is not None:
+                readers += [*self.cross.weights, self.heads.weight, self.masked_heads.weight]
+            for weight in readers:
+                nn.init.zeros_(weight.data[:, -config.backbone.width :])
 
     def choose(
         self, small_US: Tensor, given: NetInput, dropout: torch.Generator | None = None
@@ -191,8 +205,9 @@ class RankingNet(nn.Module):
             known_MFD = choice.raw_MFS - self.small.defaults
             fields_MFD, aefs = self.small.look(choice, numbers, fields_MFD)
         weighed = self._adapted(fields_MFD, history_ME, known_MFD, given)
-        hidden_MD = self._hidden(*weighed, numbers)
-        logits_MH = self.heads(relu(hidden_MD))
+        inputs_MX = _joined(*weighed, numbers)
+        hidden_MD = self._hidden(inputs_MX)
+        logits_MH = self.heads(self._read(hidden_MD, inputs_MX))
         copies = self._config.adaf2m2.masked_forwards
         if mask_generator is None or not copies:
             return NetOutput(logits_MH, hidden_MD, None, aefs)
@@ -202,8 +217,9 @@ class RankingNet(nn.Module):
             for part in (history_ME, numbers)
         ]
         assert repeated[1] is not None
-        masked_hidden = self._hidden(masked, repeated[0], repeated[1])
-        return NetOutput(logits_MH, hidden_MD, self.masked_heads(relu(masked_hidden)))
+        inputs_MX = _joined(masked, repeated[0], repeated[1])
+        masked_logits = self.masked_heads(self._read(self._hidden(inputs_MX), inputs_MX))
+        return NetOutput(logits_MH, hidden_MD, masked_logits, aefs)
 
     def _pooled(self, rows_UD: Tensor, given: NetInput) -> Tensor:
         layout = self._config.layout
@@ -250,14 +266,25 @@ class RankingNet(nn.Module):
             history_ME = history_ME * weights_MF[:, num_fields:]
         return fields_MFD * weights_MF[:, :num_fields, None], history_ME
 
-    def _hidden(self, fields_MFD: Tensor, history_ME: Tensor | None, numbers: Tensor) -> Tensor:
-        parts = [fields_MFD.flatten(1), numbers]
-        if history_ME is not None:
-            parts.append(history_ME)
-        hidden: Tensor = self.layers[0](torch.cat(parts, dim=1))
+    def _hidden(self, inputs_MX: Tensor) -> Tensor:
+        hidden: Tensor = self.layers[0](inputs_MX)
         for layer in self.layers[1:]:
             hidden = layer(relu(hidden))
         return hidden
+
+    def _read(self, hidden_MD: Tensor, inputs_MX: Tensor) -> Tensor:
+        """Return what the heads read."""
+        if self.cross is None:
+            return relu(hidden_MD)
+        return torch.cat((relu(hidden_MD), self.cross(inputs_MX)), dim=1)
+
+
+def _joined(fields_MFD: Tensor, history_ME: Tensor | None, numbers: Tensor) -> Tensor:
+    """Return all inputs side by side, (M, X)."""
+    parts = [fields_MFD.flatten(1), numbers]
+    if history_ME is not None:
+        parts.append(history_ME)
+    return torch.cat(parts, dim=1)
 
 
 def _pooled(rows_UD: Tensor, present_U1: Tensor, index_LI: Tensor, side: Side) -> Tensor:

@@ -27,9 +27,9 @@ from stream.train_loop import TrainLoop
 SMALL_MODELS = (
     "ranking.hidden=[16,8]",
     "ranking.table.dimension=4",
-    "ranking.fuxi.width=8",
-    "ranking.fuxi.heads=1",
-    "ranking.fuxi.head_width=8",
+    "ranking.backbone.width=8",
+    "ranking.backbone.heads=1",
+    "ranking.backbone.head_width=8",
     "ranking.device=cpu",
     "retrieval.tower.width=8",
     "retrieval.tower.num_blocks=1",

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from domain.features import FeatureSchema, Field, Head
 from domain.learners import RankingLearner
 from domain.requests import CapturedRequest, History, RankingRequest, UserView
 from domain.state import state_hash
+from encoders.shape import Kind
 from ranking.adaf2m2 import AdaF2M2Config
 from ranking.aefs import AefsConfig
 from ranking.counters import CounterConfig
 from ranking.embedding_table import EmbeddingTableConfig
 from ranking.feature_encoder import EncoderConfig
-from ranking.fuxi import FuxiConfig
+from ranking.history_encoder import BackboneConfig
 from ranking.learner import RankingConfig, RankingModel
 
 HOUR_MS = 3_600_000
@@ -40,27 +42,38 @@ SCHEMA = FeatureSchema(
 SMALL = RankingConfig(
     encoder=EncoderConfig(history_length=4),
     table=EmbeddingTableConfig(dimension=4),
-    fuxi=FuxiConfig(width=8, head_width=4),
+    backbone=BackboneConfig(width=8, head_width=4),
     hidden=(16, 8),
     device="cpu",
 )
-LEARNERS: list[Callable[[], RankingLearner]] = [
-    lambda: RankingModel(SCHEMA, SMALL, seed=3),
-    lambda: RankingModel(SCHEMA, replace(SMALL, fuxi=FuxiConfig(blocks=0)), seed=3),
-    lambda: RankingModel(
-        SCHEMA,
-        replace(
-            SMALL,
-            fuxi=FuxiConfig(width=8, head_width=4, blocks=2),
-            adaf2m2=AdaF2M2Config(
-                masked_forwards=2, id_embeddings_in_state=True, id_gradient=True, masked_heads=True
-            ),
+
+
+def variant(**changes: Any) -> Callable[[], RankingLearner]:
+    return lambda: RankingModel(SCHEMA, replace(SMALL, **changes), seed=3)
+
+
+def backbone(kind: Kind) -> BackboneConfig:
+    return BackboneConfig(kind=kind, width=8, head_width=4, blocks=2)
+
+
+VARIANTS: dict[str, Callable[[], RankingLearner]] = {
+    "default": variant(),
+    "no_history": variant(backbone=BackboneConfig(blocks=0)),
+    "two_blocks_and_masks": variant(
+        backbone=backbone("fuxi-alpha"),
+        adaf2m2=AdaF2M2Config(
+            masked_forwards=2, id_embeddings_in_state=True, id_gradient=True, masked_heads=True
         ),
-        seed=3,
     ),
-    lambda: RankingModel(SCHEMA, replace(SMALL, aefs=AefsConfig(keep=0.5)), seed=3),
-]
-NAMES = ["default", "no_history", "two_blocks_and_masks", "early_selection"]
+    "early_selection": variant(aefs=AefsConfig(keep=0.5)),
+    "fuxi-beta": variant(backbone=backbone("fuxi-beta")),
+    "hstu": variant(backbone=backbone("hstu")),
+    "sasrec": variant(backbone=backbone("sasrec")),
+    "dcnv2": variant(interaction="dcnv2", backbone=BackboneConfig(blocks=0)),
+    "dcnv2_with_history": variant(
+        interaction="dcnv2", cross_layers=2, adaf2m2=AdaF2M2Config(masked_forwards=1)
+    ),
+}
 
 
 def request(rng: np.random.Generator, time_ms: int, num_items: int | None = None) -> RankingRequest:
@@ -264,7 +277,7 @@ CHECKS = [value for name, value in sorted(globals().items()) if name.startswith(
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("make", LEARNERS, ids=NAMES)
+@pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
 def test_ranking_learner_contract(
     make: Callable[[], RankingLearner], check: Callable[[Callable[[], RankingLearner]], None]
 ) -> None:

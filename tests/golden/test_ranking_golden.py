@@ -13,7 +13,7 @@ from domain.features import FeatureSchema, Field, Head
 from domain.requests import History, RankingRequest, UserView
 from ranking.adaf2m2 import AdaF2M2Config
 from ranking.embedding_table import EmbeddingTableConfig
-from ranking.fuxi import FuxiConfig
+from ranking.history_encoder import BackboneConfig
 from ranking.learner import RankingConfig, RankingModel
 
 SCHEMA = FeatureSchema(
@@ -27,7 +27,7 @@ SCHEMA = FeatureSchema(
 )
 CONFIG = RankingConfig(
     table=EmbeddingTableConfig(dimension=8),
-    fuxi=FuxiConfig(width=16, head_width=8, blocks=2),
+    backbone=BackboneConfig(width=16, head_width=8, blocks=2),
     adaf2m2=AdaF2M2Config(masked_forwards=1),
     hidden=(32, 16),
     device="cpu",

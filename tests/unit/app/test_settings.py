@@ -68,11 +68,15 @@ def test_later_layers_win_key_by_key(loader: Loader) -> None:
         "seed = 1\n[joiner]\nmax_items = 1\nmax_users = 1\nmax_closed = 1\n[ranking]\nhidden = [8]"
     )
     env = {"HEADRACE_JOINER__MAX_USERS": "2", "HEADRACE_JOINER__MAX_CLOSED": "2"}
-    settings = loader.load(Given(toml, env, ["joiner.max_closed=3", "ranking.fuxi.width=16"]))
+    settings = loader.load(Given(toml, env, ["joiner.max_closed=3", "ranking.backbone.width=16"]))
     joiner = settings.joiner
     assert (joiner.max_items, joiner.max_users, joiner.max_closed) == (1, 2, 3)
     assert joiner.max_pending == Settings().joiner.max_pending
-    assert (settings.seed, settings.ranking.hidden, settings.ranking.fuxi.width) == (1, (8,), 16)
+    assert (settings.seed, settings.ranking.hidden, settings.ranking.backbone.width) == (
+        1,
+        (8,),
+        16,
+    )
 
 
 def test_the_last_of_repeated_flags_wins(loader: Loader) -> None:
@@ -89,7 +93,7 @@ def test_the_last_of_repeated_flags_wins(loader: Loader) -> None:
         ("CHECKPOINT__EVERY_S", "1e3", 1_000.0),
         ("RECOMMENDER__WAIT_FOR_LOG", "false", False),
         ("RANKING__HIDDEN", "[64, 32]", (64, 32)),
-        ("RANKING__FUXI__WIDTH", "16", 16),
+        ("RANKING__BACKBONE__WIDTH", "16", 16),
         ("DRIFT__DETECTORS", '["kswin"]', ("kswin",)),
         ("MEMORY__HALF_LIFE_MS", "none", None),
         ("MEMORY__RESET_EVERY_MS", "60_000", 60_000),
@@ -126,12 +130,12 @@ UNKNOWN = [
         "joiner.polcy: unknown setting (in FILE); did you mean joiner.policy?",
     ),
     (
-        Given("[ranking.fuxi]\nwidht = 8"),
-        "ranking.fuxi.widht: unknown setting (in FILE); did you mean ranking.fuxi.width?",
+        Given("[ranking.backbone]\nwidht = 8"),
+        "ranking.backbone.widht: unknown setting (in FILE); did you mean ranking.backbone.width?",
     ),
     (
-        Given("[ranking.fuxy]\nwidth = 8"),
-        "ranking.fuxy: unknown setting (in FILE); did you mean ranking.fuxi?",
+        Given("[ranking.backbones]\nwidth = 8"),
+        "ranking.backbones: unknown setting (in FILE); did you mean ranking.backbone?",
     ),
     (Given("policy = 'fast'"), "policy: unknown setting (in FILE); did you mean joiner.policy?"),
     (
@@ -144,8 +148,8 @@ UNKNOWN = [
         "joner.policy: unknown setting; did you mean joiner.policy?",
     ),
     (
-        Given(flags=["ranking.fuxi.widht=8"]),
-        "ranking.fuxi.widht: unknown setting; did you mean ranking.fuxi.width?",
+        Given(flags=["ranking.backbone.widht=8"]),
+        "ranking.backbone.widht: unknown setting; did you mean ranking.backbone.width?",
     ),
     (
         Given(flags=["joiner.policy.x=1"]),
@@ -156,9 +160,9 @@ UNKNOWN = [
         "joner.policy: unknown setting (in HEADRACE_JONER__POLICY); did you mean joiner.policy?",
     ),
     (
-        Given(env={"HEADRACE_RANKING__FUXI__WIDHT": "8"}),
-        "ranking.fuxi.widht: unknown setting (in HEADRACE_RANKING__FUXI__WIDHT); "
-        "did you mean ranking.fuxi.width?",
+        Given(env={"HEADRACE_RANKING__BACKBONE__WIDHT": "8"}),
+        "ranking.backbone.widht: unknown setting (in HEADRACE_RANKING__BACKBONE__WIDHT); "
+        "did you mean ranking.backbone.width?",
     ),
     (
         Given(env={"HEADRACE_SEAD": "8"}),

@@ -17,13 +17,13 @@ from domain.requests import CapturedRequest, History, RankingRequest, UserView
 from domain.state import state_hash
 from ranking.adaf2m2 import AdaF2M2Config
 from ranking.embedding_table import EmbeddingTableConfig
-from ranking.fuxi import FuxiConfig
+from ranking.history_encoder import BackboneConfig
 from ranking.learner import RankingConfig, RankingModel
 
 SCHEMA = FeatureSchema(fields=(Field(name="size", entity="item", kind="numeric"),))
 CONFIG = RankingConfig(
     table=EmbeddingTableConfig(dimension=8),
-    fuxi=FuxiConfig(width=16, head_width=8),
+    backbone=BackboneConfig(width=16, head_width=8),
     hidden=(32, 16),
     learning_rate=0.003,
     device="cpu",
@@ -64,7 +64,7 @@ def likes(user: int, item: int) -> bool:
     "config",
     [
         CONFIG,
-        replace(CONFIG, fuxi=FuxiConfig(blocks=0), adaf2m2=AdaF2M2Config(adapter=False)),
+        replace(CONFIG, backbone=BackboneConfig(blocks=0), adaf2m2=AdaF2M2Config(adapter=False)),
         replace(CONFIG, adaf2m2=AdaF2M2Config(masked_forwards=2)),
     ],
     ids=["default", "plain", "masked"],

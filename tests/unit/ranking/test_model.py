@@ -15,7 +15,7 @@ from ranking.collate import Batch, collate
 from ranking.counters import CounterConfig, LabelCounters
 from ranking.feature_encoder import EncoderConfig, FeatureEncoder
 from ranking.field_layout import FieldLayout, layout_of
-from ranking.fuxi import FuxiConfig
+from ranking.history_encoder import BackboneConfig
 from ranking.model import NetConfig, NetOutput, RankingNet, net_input
 
 SCHEMA = FeatureSchema(
@@ -44,7 +44,7 @@ def batch(*features: dict[str, Any], history: History | None = None) -> Batch:
     return collate([encoder.capture(request, counters)])
 
 
-def new_network(**adaf2m2: Any) -> RankingNet:
+def new_network(cross_layers: int = 0, **adaf2m2: Any) -> RankingNet:
     encoder = FeatureEncoder(SCHEMA, layout(), EncoderConfig(max_values=3))
     num_floats, flagged = encoder.num_floats(counter_width=3)
     config = NetConfig(
@@ -56,7 +56,8 @@ def new_network(**adaf2m2: Any) -> RankingNet:
         embedding_dimension=WIDTH,
         history_length=20,
         hidden=(8, 5),
-        fuxi=FuxiConfig(width=8, head_width=4),
+        cross_layers=cross_layers,
+        backbone=BackboneConfig(width=8, head_width=4),
         adaf2m2=AdaF2M2Config(**adaf2m2),
     )
     return RankingNet(config, torch.Generator().manual_seed(0))
@@ -139,16 +140,43 @@ def test_history_outcomes_matter() -> None:
     assert not torch.equal(scored(0), scored(1))
 
 
-def test_history_has_no_say_before_learning_but_gets_a_gradient() -> None:
-    net = new_network()
-    made = batch({}, history=History(("i7",), np.array([-1_000]), np.array([1])))
+@pytest.mark.parametrize("cross_layers", [0, 2])
+def test_history_has_no_say_before_learning_but_gets_a_gradient(cross_layers: int) -> None:
+    net = new_network(cross_layers)
+
+    def logits(item: str) -> torch.Tensor:
+        made = batch({}, history=History((item,), np.array([-1_000]), np.array([1])))
+        given = net_input(made, np.nan_to_num(made.floats_MW), 1, torch.device("cpu"))
+        rows = rows_of(made) * torch.from_numpy(made.ids % 7 + 1.0).float()[:, None]
+        out: NetOutput = net(rows, given)
+        return out.logits_MH
+
+    torch.testing.assert_close(logits("i7"), logits("i8"))
+    logits("i7").sum().backward()
+    readers = [net.layers[0]] if not cross_layers else [net.layers[0], net.heads]
+    for reader in readers:
+        assert isinstance(reader, torch.nn.Linear)
+        assert not reader.weight[:, -8:].any()
+        assert reader.weight.grad is not None
+        assert reader.weight.grad[:, -8:].any()
+
+
+def test_cross_network_stands_beside_the_hidden_layers() -> None:
+    plain, crossed = new_network(), new_network(cross_layers=2)
+    sizes = [sum(each.numel() for each in net.parameters()) for net in (plain, crossed)]
+    inputs = plain.layers[0].weight.shape[1]  # type: ignore[union-attr]
+    assert isinstance(inputs, int)
+    assert sizes[1] - sizes[0] == 2 * (inputs**2 + inputs) + inputs
+    made = batch({"author": "a", "price": 2.0})
     given = net_input(made, np.nan_to_num(made.floats_MW), 1, torch.device("cpu"))
-    net(rows_of(made), given).logits_MH.sum().backward()
-    first = net.layers[0]
-    assert isinstance(first, torch.nn.Linear)
-    assert not first.weight[:, -8:].any()
-    assert first.weight.grad is not None
-    assert first.weight.grad[:, -8:].any()
+    with torch.no_grad():
+        out = crossed(rows_of(made), given)
+        assert out.hidden_MD.shape == (1, 5)
+        crossed.heads.weight[:, 5:] = 0.0
+        # What heads read besides is what was crossed, and nothing else.
+        expected = crossed.heads.bias + torch.relu(out.hidden_MD) @ crossed.heads.weight[:, :5].T
+        torch.testing.assert_close(crossed(rows_of(made), given).logits_MH, expected)
+        assert not torch.equal(out.logits_MH, expected)
 
 
 def test_masked_copies_are_scored_only_when_learning() -> None:

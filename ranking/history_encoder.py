@@ -1,4 +1,4 @@
-"""The history encoder of the ranker: what its settings make of the shared backbone.
+"""The history encoder of the ranker: what its settings make of a shared backbone.
 
 Shape legend: B requests, T history entries (oldest first, padding at the end), C candidates,
 D width.
@@ -6,7 +6,9 @@ D width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +16,16 @@ from torch import Tensor, nn
 from domain.errors import ConfigError
 from encoders.backbone import Backbone
 from encoders.geometry import valid_places
-from encoders.shape import BackboneShape
+from encoders.shape import BackboneShape, Kind, TimeFunctionName
+from encoders.weights import normal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FuxiConfig:
-    """Size of the history encoder. There is no dropout: each example is seen once."""
+class BackboneConfig:
+    """Kind and size of the history encoder. There is no dropout: each example is seen once."""
 
+    kind: Kind = "fuxi-alpha"
+    """Which backbone."""
     width: int = 32
     """Width of a token; also the width of what a candidate gets out of the history."""
     heads: int = 2
@@ -30,26 +35,39 @@ class FuxiConfig:
     blocks: int = 1
     """Blocks on top of each other; 0 switches the history encoder off."""
     ffn_multiplier: int = 1
-    """Width of the feed-forward part, in multiples of `width`."""
+    """Width of the feed-forward part, in multiples of `width`; HSTU has none."""
+    time_function: TimeFunctionName = "pow"
+    """FuXi-beta's weight of a time gap."""
     initial_std: float = 0.1
     """Standard deviation of the first projection weights. Published is 0.02, for a hundred passes
     over the data; in a single pass the content channel, which multiplies two projections and
     divides by the length, would hardly start (measured: a history that decides everything was
-    still not used after 300 steps with 0.02, and fully after 100 with 0.1)."""
+    still not used after 300 steps with 0.02, and fully after 100 with 0.1). SASRec's start
+    otherwise, whatever this says."""
 
     def __post_init__(self) -> None:
+        choices = {"kind": get_args(Kind), "time_function": get_args(TimeFunctionName)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"ranking.backbone.{name} must be one of {', '.join(allowed)}, "
+                    f"got {getattr(self, name)!r}"
+                )
         if self.blocks < 0:
-            raise ConfigError(f"ranking.fuxi.blocks must not be negative, got {self.blocks}")
+            raise ConfigError(f"ranking.backbone.blocks must not be negative, got {self.blocks}")
         if not self.initial_std > 0.0:
-            raise ConfigError(f"ranking.fuxi.initial_std must be positive, got {self.initial_std}")
+            raise ConfigError(
+                f"ranking.backbone.initial_std must be positive, got {self.initial_std}"
+            )
         for name in ("width", "heads", "head_width", "ffn_multiplier"):
             value = getattr(self, name)
             if value < 1:
-                raise ConfigError(f"ranking.fuxi.{name} must be at least 1, got {value}")
+                raise ConfigError(f"ranking.backbone.{name} must be at least 1, got {value}")
 
     def shape(self, history_length: int) -> BackboneShape:
         """Return the backbone's shape; its container holds a history and the candidate."""
         return BackboneShape(
+            kind=self.kind,
             width=self.width,
             container=history_length + 1,
             blocks=self.blocks,
@@ -58,15 +76,21 @@ class FuxiConfig:
             d_v=self.head_width,
             ffn_multiple=self.ffn_multiplier,
             initial_std=self.initial_std,
+            time_function=self.time_function,
         )
 
 
 class CandidateEncoder(nn.Module):
     """Histories are encoded once each, and every candidate attends to its history and itself."""
 
-    def __init__(self, config: FuxiConfig, history_length: int, generator: torch.Generator):
+    def __init__(self, config: BackboneConfig, history_length: int, generator: torch.Generator):
         super().__init__()
-        self.backbone = Backbone(config.shape(history_length), generator)
+        shape = config.shape(history_length)
+        self.backbone = Backbone(shape, generator)
+        self.position_ND: nn.Parameter | None = None
+        if not self.backbone.reads_order:
+            std = 1.0 / math.sqrt(shape.width)
+            self.position_ND = normal((shape.container, shape.width), std, generator)
 
     def forward(
         self, history_BTD: Tensor, lengths_B: Tensor, ages_s_BT: Tensor, candidates_BCD: Tensor
@@ -75,6 +99,9 @@ class CandidateEncoder(nn.Module):
 
         Ages are those at the request; padding may hold anything finite.
         """
+        if self.position_ND is not None:
+            history_BTD = history_BTD + self.position_ND[: history_BTD.shape[1]]
+            candidates_BCD = candidates_BCD + self.position_ND[lengths_B].unsqueeze(1)
         # Only differences of times are read, so the request may be the zero of time.
         valid_BT = valid_places(lengths_B, ages_s_BT.shape[1])
         times_BT = torch.where(valid_BT, -ages_s_BT, 0.0)
