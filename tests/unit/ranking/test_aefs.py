@@ -25,8 +25,8 @@ from ranking.aefs import (
     renormalised_top_k,
 )
 from ranking.embedding_table import EmbeddingTable
-from ranking.fuxi import FuxiConfig
 from ranking.hashing import FieldHasher
+from ranking.history_encoder import BackboneConfig
 from ranking.learner import RankingConfig, RankingModel
 from tests.contract.test_ranking_learner import SCHEMA, SMALL, labelled, request, stream
 from tests.unit.ranking.test_learner import CONFIG, asked, likes, revealed
@@ -267,7 +267,7 @@ def test_less_is_read_the_less_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
                 replace(
                     SMALL,
                     aefs=AefsConfig(keep=keep, small_dimension=SMALL_WIDTH),
-                    fuxi=FuxiConfig(blocks=0),
+                    backbone=BackboneConfig(blocks=0),
                 ),
                 seed=3,
             )
@@ -285,7 +285,7 @@ def test_ids_of_fields_never_chosen_get_no_row() -> None:
     """Of two fields one is kept: always the first one, by a controller that has no opinion."""
     config = replace(
         CONFIG,
-        fuxi=FuxiConfig(blocks=0),
+        backbone=BackboneConfig(blocks=0),
         aefs=AefsConfig(keep=0.5, controller_every=10_000, dropout=0.0),
     )
     model = RankingModel(CHECKERBOARD, config, seed=0)
@@ -316,7 +316,9 @@ def test_row_shared_with_an_example_that_did_not_choose_it_is_not_seen_by_that_o
 @pytest.mark.parametrize("keep", [1.0, 0.5])
 def test_checkerboard_is_learned_with_early_selection(keep: float) -> None:
     """Two fields, both needed: with one of them kept it cannot be learned, with both it can."""
-    config = replace(CONFIG, fuxi=FuxiConfig(blocks=0), aefs=AefsConfig(keep=keep, dropout=0.0))
+    config = replace(
+        CONFIG, backbone=BackboneConfig(blocks=0), aefs=AefsConfig(keep=keep, dropout=0.0)
+    )
     model = RankingModel(CHECKERBOARD, config, seed=0)
     rng = np.random.default_rng(0)
     for step in range(250):
