@@ -1,4 +1,4 @@
-"""Flags that say which part of a stream is replayed, and where its report goes."""
+"""Flags that say which part of a stream is replayed, beside what, and where its report goes."""
 
 from __future__ import annotations
 
@@ -27,4 +27,12 @@ FromOption: TypeAlias = Annotated[
 ]
 UntilOption: TypeAlias = Annotated[
     str | None, typer.Option("--until", help="End before this event time.", metavar="TIME")
+]
+VariantOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        help="One more ranker, e.g. --variant small=ranking.hidden=[32]; repeatable.",
+        metavar="NAME=KEY=VALUE,...",
+    ),
 ]

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, Learners, build_learners
 from app.process_setup import VERSION
+from app.ranker_variants import RankerWish, build_variants
 from app.reactions_wiring import build_reactions
 from app.replay_start import ReplayStart
 from app.settings import Settings
@@ -34,6 +35,7 @@ from replay.dataset import Dataset
 from replay.intervals import BootstrapConfig
 from replay.next_item import NextItemWatch
 from replay.prequential import Prequential
+from replay.rankers_side_by_side import RankersSideBySide
 from replay.records import ReplayRecords, records_path
 from replay.report import measure
 from replay.report_markdown import markdown
@@ -65,12 +67,14 @@ class ReplayWishes:
         command: the command line that would do the same again.
         start: the snapshot to go on from, with the settings as they are; None to begin with
             nothing learned, with settings fitted to the recording.
+        rankers: rankers with other settings that take part; none beside a snapshot.
     """
 
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     keep_partial: bool = False
     command: str = ""
     start: ReplayStart | None = None
+    rankers: tuple[RankerWish, ...] = ()
 
     @property
     def snapshot_id(self) -> str:
@@ -85,6 +89,7 @@ class _Parts:
     learners: Learners
     prequential: Prequential
     watched: SideBySide
+    rankers: RankersSideBySide
     signals: ListSink
     done: ReactionList
     loop: TrainLoop
@@ -107,7 +112,7 @@ def run_replay(
         settings = fit_to(dataset, settings)
     with console.status("counting what will be scored"):
         num_demands = _count(dataset)
-    parts = _build(settings, dataset.schema, num_demands // 2, wishes.start)
+    parts = _build(settings, dataset.schema, num_demands // 2, wishes)
     counts = _lead(dataset, parts.loop, console, wishes.keep_partial)
     if counts.first_dead_letter:
         console.print(f"First dead letter: {counts.first_dead_letter}", soft_wrap=True)
@@ -142,18 +147,22 @@ def _count(dataset: Dataset) -> int:
 
 
 def _build(
-    settings: Settings, schema: FeatureSchema, split_at: int, start: ReplayStart | None
+    settings: Settings, schema: FeatureSchema, split_at: int, wishes: ReplayWishes
 ) -> _Parts:
-    """Build the loop that a trainer has, with the retriever watched.
+    """Build the loop that a trainer has, with retriever and ranker watched.
 
     Baselines would know less than a snapshot that others learned, so there are none beside it.
     """
+    start, stopwatch = wishes.start, SystemClock().stopwatch_s
     learners = build_learners(schema, LearnerConfigs.of(settings))
+    asked = build_variants(schema, settings.ranking, wishes.rankers, stopwatch)
+    rankers = RankersSideBySide(learners.ranking, asked, stopwatch)
     heads = tuple(head.name for head in schema.heads)
     baselines = [] if start is not None else _baselines(schema, settings.seed)
     frozen_from = split_at if start is None else 0
     frozen = FrozenVariant(learners.ranking.copy, lambda demand: demand.ordinal >= frozen_from)
-    prequential = Prequential([*baselines, frozen, OnlineVariant(), MemoryVariant()], heads=heads)
+    variants = [*baselines, *asked, frozen, OnlineVariant(), MemoryVariant()]
+    prequential = Prequential(variants, heads=heads)
     watched = SideBySide(
         learners.retrieval,
         RetrievalBaselines() if start is None else None,
@@ -165,10 +174,11 @@ def _build(
     hearers = (signals,) if reactions is None else (signals, reactions)
     observers = (prequential, drift_watch(settings, schema, learners, metrics, hearers))
     loop = build_loop(settings, schema, learners, metrics, observers, reactions)
-    loop = TrainLoop(replace(loop.parts, retrieval=watched), settings.train_loop, metrics)
+    parts = replace(loop.parts, ranking=rankers, retrieval=watched)
+    loop = TrainLoop(parts, settings.train_loop, metrics)
     if start is not None:
         start.restore(loop)
-    return _Parts(learners, prequential, watched, signals, done, loop)
+    return _Parts(learners, prequential, watched, rankers, signals, done, loop)
 
 
 def _lead(dataset: Dataset, loop: TrainLoop, console: Console, keep_partial: bool) -> ReplayCounts:
@@ -186,7 +196,14 @@ def _numbers(parts: _Parts, records: ReplayRecords, wishes: ReplayWishes) -> dic
     return {
         "variants": parts.prequential.variants(split_at, records.num_demands),
         "retrieval": {**parts.prequential.retrieval(split_at), "catalog": catalog},
-        "words": in_words(records, wishes.bootstrap, snapshot_id=wishes.snapshot_id),
+        "costs": parts.rankers.costs(OnlineVariant.name),
+        "asked_variants": {wish.name: list(wish.changes) for wish in wishes.rankers},
+        "words": in_words(
+            records,
+            wishes.bootstrap,
+            snapshot_id=wishes.snapshot_id,
+            asked=[wish.name for wish in wishes.rankers],
+        ),
         **measure(records, wishes.bootstrap),
         "next_item": parts.watched.next_item(),
         "recommended_lists": parts.watched.lists(catalog),

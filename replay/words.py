@@ -21,9 +21,13 @@ _RETRIEVAL_METRICS = ("recall@20", "mrr")
 
 
 def in_words(
-    records: ReplayRecords, bootstrap: BootstrapConfig, *, snapshot_id: str = ""
+    records: ReplayRecords,
+    bootstrap: BootstrapConfig,
+    *,
+    snapshot_id: str = "",
+    asked: Sequence[str] = (),
 ) -> list[str]:
-    """Return sentences: ranking, learning on, memory, retrieval, repetitions.
+    """Return sentences: ranking, variants asked for, learning on, memory, retrieval, repetitions.
 
     What cannot be said is said. Every comparison is paired and over the second half, as
     `headrace compare` makes it.
@@ -32,6 +36,7 @@ def in_words(
         records: what was recorded.
         bootstrap: how sure intervals are to be.
         snapshot_id: the snapshot that the replay went on from, "" when from nothing learned.
+        asked: names of further rankers that took part; each is told beside the live one.
     """
     if snapshot_id:
         subject = f"snapshot {snapshot_id} as it was"
@@ -44,6 +49,7 @@ def in_words(
         subject = "a copy that stopped learning half-way"
         said = [
             _ranking(records, bootstrap),
+            *(_asked(records, name, bootstrap) for name in asked),
             _frozen(records, subject, bootstrap),
             _memory(records, bootstrap),
             _retrieval(records, bootstrap),
@@ -58,6 +64,11 @@ def _ranking(records: ReplayRecords, bootstrap: BootstrapConfig) -> str:
         return f"Ranking: nothing to compare, no variant has an AUC: {_why_no_auc(records)}."
     found = _against(records, SERVED, best, _RANKING_METRICS, bootstrap)
     return _verdict("Ranking", f"the best baseline, {best}", SERVED, best, found)
+
+
+def _asked(records: ReplayRecords, name: str, bootstrap: BootstrapConfig) -> str:
+    found = _against(records, name, "online", _RANKING_METRICS, bootstrap)
+    return _verdict(f"Variant {name}", "online", name, "online", found)
 
 
 def _frozen(records: ReplayRecords, subject: str, bootstrap: BootstrapConfig) -> str:

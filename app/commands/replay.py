@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
@@ -33,10 +33,18 @@ from app.journal_options import (
     SnapshotOption,
 )
 from app.options import ConfigOption, SetOption, settings_from
-from app.replay_options import FromOption, HtmlOption, MarkdownOption, OutOption, UntilOption
+from app.replay_options import (
+    FromOption,
+    HtmlOption,
+    MarkdownOption,
+    OutOption,
+    UntilOption,
+    VariantOption,
+)
 from domain.errors import ConfigError
 
 if TYPE_CHECKING:
+    from app.ranker_variants import RankerWish
     from app.replay_start import ReplayStart
     from app.settings import Settings
     from replay.dataset import Dataset
@@ -80,6 +88,7 @@ def replay(
     log: LiveLogOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    variant: VariantOption = None,
 ) -> None:
     """Replay a recorded stream: every example is scored before it is learned.
 
@@ -87,6 +96,8 @@ def replay(
     stopped learning half-way and baselines. Instead of a dataset it replays an event log, --log,
     with the schema of --config. With --out, --html or --markdown, Ctrl-C leaves a report on what
     was replayed so far. See docs/replay.md; `headrace compare` tells two replays apart.
+
+    Each --variant NAME=ranking.KEY=VALUE adds a ranker with other settings, on the same stream.
 
     With --snapshot alone, goes on from a trainer's snapshot over the rest of its log, beside the
     snapshot as it was; give the --config that the trainer had.
@@ -97,6 +108,7 @@ def replay(
     Examples:
     - `headrace replay --dataset kuairand-pure --path DIR --out out.json`
     - `headrace replay --dataset abrupt --out out.json --html out.html`
+    - `headrace replay --dataset abrupt --variant small=ranking.hidden=[32],ranking.fuxi.blocks=0`
     - `headrace replay --dataset movielens --path DIR --positive-at 4`
     - `headrace replay --dataset abrupt --limit 5000`
     - `headrace replay --dataset events --path clicks.csv --columns columns.toml`
@@ -108,6 +120,8 @@ def replay(
     overrides = list(set_ or ())
     if dataset is not None and (journal is not None or log is not None):
         raise ConfigError("--dataset: expected no --journal and no --log beside it")
+    if variant and (journal is not None or snapshot is not None):
+        raise ConfigError("--variant: expected no --journal and no --snapshot beside it")
     if journal is not None:
         data_dir = data_dir or journal.absolute().parent
         settings = settings_from(config, overrides, data_dir=data_dir, log=log)
@@ -121,7 +135,8 @@ def replay(
         settings = settings_from(config, overrides, data_dir=data_dir, log=log)
         raise typer.Exit(_go_on(settings, snapshot, wanted))
     settings = settings_from(config, overrides, log=log)
-    raise typer.Exit(_measure(settings, _chosen(settings, context.params), wanted))
+    rankers = _rankers(variant or (), config, overrides)
+    raise typer.Exit(_measure(settings, _chosen(settings, context.params), wanted, rankers=rankers))
 
 
 class _Files(NamedTuple):
@@ -165,7 +180,11 @@ def _go_on(settings: Settings, snapshot: str, wanted: _Wanted) -> int:
 
 
 def _measure(
-    settings: Settings, dataset: Dataset, wanted: _Wanted, start: ReplayStart | None = None
+    settings: Settings,
+    dataset: Dataset,
+    wanted: _Wanted,
+    start: ReplayStart | None = None,
+    rankers: tuple[RankerWish, ...] = (),
 ) -> int:
     from rich.console import Console
 
@@ -174,7 +193,9 @@ def _measure(
 
     files = wanted.files
     dataset = _part(dataset, wanted.from_, wanted.until)
-    wishes = ReplayWishes(keep_partial=any(files), command=wanted.command, start=start)
+    wishes = ReplayWishes(
+        keep_partial=any(files), command=wanted.command, start=start, rankers=rankers
+    )
     outcome = run_replay(settings, dataset, Console(stderr=True), wishes)
     print_report(outcome.report, Console())
     if files.out is not None:
@@ -187,6 +208,14 @@ def _measure(
         if path is not None:
             typer.echo(f"Wrote {path}")
     return EXIT_INTERRUPTED if outcome.counts.interrupted else 0
+
+
+def _rankers(
+    variants: Sequence[str], config: Path | None, overrides: Sequence[str]
+) -> tuple[RankerWish, ...]:
+    from app.ranker_variants import ranker_wishes
+
+    return ranker_wishes(variants, lambda more: settings_from(config, [*overrides, *more]))
 
 
 def _chosen(settings: Settings, flags: Mapping[str, Any]) -> Dataset:

@@ -107,6 +107,7 @@ def test_replay_repeats_to_the_last_digit_and_another_seed_gives_other_digits(ki
     runs = [_report(kind(tiny_scenario(50)), f"seed={seed}") for seed in (7, 7, 8)]
     for run in runs:
         assert run.pop("seconds") > 0.0
+        assert run.pop("costs")["online"]["learn_ms"] > 0.0
     assert runs[0] == runs[1]
     assert runs[0]["variants"]["online"] != runs[2]["variants"]["online"]
 

@@ -1,0 +1,80 @@
+"""`--variant NAME=SETTINGS`: further rankers in one replay, each with settings of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from app.settings import Settings
+from domain.errors import ConfigError
+from domain.features import FeatureSchema
+from ranking.learner import RankingConfig, RankingModel
+from replay.rankers_side_by_side import RankerVariant, Stopwatch
+
+_NAME = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
+_TAKEN = ("frozen", "online", "online+memory")
+_BETWEEN_SETTINGS = re.compile(r",\s*(?=[a-z_0-9]+(?:\.[a-z_0-9]+)+\s*=)")
+"""A comma that a key follows: commas within lists of values do not part settings."""
+
+ReadSettings = Callable[[Sequence[str]], Settings]
+
+
+@dataclass(frozen=True, slots=True)
+class RankerWish:
+    """A ranker that is to take part.
+
+    Attributes:
+        changes: the settings in which it differs from the live ranker, as they were written.
+    """
+
+    name: str
+    changes: tuple[str, ...]
+    config: RankingConfig
+    seed: int
+
+
+def ranker_wishes(texts: Sequence[str], read: ReadSettings) -> tuple[RankerWish, ...]:
+    """Read what --variant asks for.
+
+    Args:
+        texts: "NAME=ranking.KEY=VALUE[,ranking.KEY=VALUE...]" each.
+        read: returns the live settings with some changed.
+
+    Raises:
+        ConfigError: a name is taken or no name, or a setting is not one of the ranker's.
+    """
+    wishes: dict[str, RankerWish] = {}
+    for text in texts:
+        name, _, rest = text.partition("=")
+        changes = tuple(part.strip() for part in _BETWEEN_SETTINGS.split(rest) if part.strip())
+        if not _NAME.fullmatch(name) or not changes:
+            raise ConfigError(
+                f"--variant {text}: expected NAME=ranking.KEY=VALUE[,ranking.KEY=VALUE...]"
+            )
+        if name in wishes or name in _TAKEN or name.startswith(("counters/", "river/")):
+            raise ConfigError(f"--variant {text}: there is a variant {name} already")
+        for change in changes:
+            if not change.startswith(("ranking.", "seed=")):
+                raise ConfigError(
+                    f"--variant {text}: expected settings of the ranker (ranking.KEY, or seed), "
+                    f"got {change!r}; for others replay twice, and compare"
+                )
+        settings = read(changes)
+        wishes[name] = RankerWish(name, changes, settings.ranking, settings.seed)
+    return tuple(wishes.values())
+
+
+def build_variants(
+    schema: FeatureSchema,
+    live: RankingConfig,
+    wishes: Sequence[RankerWish],
+    stopwatch: Stopwatch,
+) -> list[RankerVariant]:
+    """Build untrained rankers; those that encode as the live one does share its captures."""
+    variants = []
+    for wish in wishes:
+        ranker = RankingModel(schema, wish.config, wish.seed)
+        alike = (wish.config.encoder, wish.config.counters) == (live.encoder, live.counters)
+        variants.append(RankerVariant(wish.name, ranker, None if alike else ranker, stopwatch))
+    return variants
