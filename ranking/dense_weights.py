@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from domain.state import State
-from domain.state_reading import StateReader
 
 
 class DenseWeights:
@@ -22,10 +19,13 @@ class DenseWeights:
 
     def gradients_are_finite(self) -> bool:
         """Return whether no gradient holds NaN or infinity."""
-        gradients = [p.grad for p in self._network.parameters() if p.grad is not None]
         # A sum is finite only if every term is; overflow of the sum itself would need gradients
         # that no step could use either.
-        return all(bool(torch.isfinite(gradient.sum())) for gradient in gradients)
+        return all(bool(torch.isfinite(gradient.sum())) for gradient in self.gradients())
+
+    def gradients(self) -> list[Tensor]:
+        """Return the gradients themselves, to be changed in place."""
+        return [p.grad for p in self._network.parameters() if p.grad is not None]
 
     def step(self) -> None:
         """Take one step along the gradients, and forget them."""
@@ -64,30 +64,6 @@ class DenseWeights:
                         key: torch.tensor(value, device=parameter.device)
                         for key, value in entry.items()
                     }
-
-    def take_delta(self) -> State:
-        """Return all weights by parameter name: they are small, and every step moves them all."""
-        return {
-            name: parameter.detach().cpu().numpy().copy()
-            for name, parameter in self._network.named_parameters()
-        }
-
-    def read_delta(self, reader: StateReader) -> dict[str, NDArray[np.float32]]:
-        """Check what `take_delta` returned.
-
-        Raises:
-            SnapshotError: it is of a network of another shape.
-        """
-        return {
-            name: reader.array(name, np.float32, tuple(parameter.shape))
-            for name, parameter in self._network.named_parameters()
-        }
-
-    def apply_delta(self, weights: dict[str, NDArray[np.float32]]) -> None:
-        """Take weights over."""
-        with torch.no_grad():
-            for name, parameter in self._network.named_parameters():
-                parameter.copy_(torch.from_numpy(weights[name]))
 
     def _new_adam(self) -> torch.optim.Adam:
         rate = self._learning_rate * self._scale

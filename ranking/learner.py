@@ -19,8 +19,11 @@ from domain.state import State
 from domain.state_reading import StateReader
 from ranking.adaf2m2 import AdaF2M2Config
 from ranking.aefs import AefsConfig, aefs_loss
-from ranking.calibration import CalibrationConfig, PlattCalibrator
+from ranking.averaging import AveragedWeights, AveragingConfig
+from ranking.calibration import CalibrationConfig, build_calibrator, sigmoid
+from ranking.calibration_error import CalibrationErrorMeter
 from ranking.choices import RequestChoices, request_choices
+from ranking.clipping import ClippingConfig, NormClipper
 from ranking.collate import Batch, collate
 from ranking.counters import CounterConfig, CountersDelta, LabelCounters
 from ranking.dense_weights import DenseWeights
@@ -33,6 +36,7 @@ from ranking.losses import example_weights, ranking_loss
 from ranking.model import NetConfig, NetOutput, RankingNet, net_input
 from ranking.normaliser import RunningNormaliser
 from ranking.row_store import RowsDelta
+from ranking.schedule import ScheduleConfig, rate_factor
 
 Device = Literal["auto", "cpu", "cuda"]
 Interaction = Literal["mlp", "dcnv2"]
@@ -56,6 +60,12 @@ class RankingConfig:
     """Early selection of fields."""
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     """Calibration of the probabilities."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Step sizes over the stream."""
+    clipping: ClippingConfig = field(default_factory=ClippingConfig)
+    """Gradients far larger than usual."""
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    """Scoring with the running mean of the dense weights."""
     interaction: Interaction = "mlp"
     """How inputs meet: "mlp" in the hidden layers alone, "dcnv2" in a cross network beside them
     too."""
@@ -130,7 +140,8 @@ class RankingModel:
         self._tables = FieldTables(config.table, small)
         num_floats, flagged = self._encoder.num_floats(self._counters.width)
         self._normaliser = RunningNormaliser(num_floats)
-        self._calibrator = PlattCalibrator(config.calibration, num_heads)
+        self._calibrator = build_calibrator(config.calibration, num_heads)
+        self._errors = CalibrationErrorMeter(config.calibration.half_life_examples, num_heads)
         self._device = _device(config.device)
         self._masks = torch.Generator().manual_seed(seed + 1)
         net = NetConfig(
@@ -149,6 +160,10 @@ class RankingModel:
         )
         self._net = RankingNet(net, torch.Generator().manual_seed(seed)).to(self._device)
         self._dense = DenseWeights(self._net, config.learning_rate)
+        self._averaged = AveragedWeights(self._net, config.averaging)
+        self._clipper = NormClipper(config.clipping)
+        self._steps = 0
+        self._speed = 1.0
         self._head_weights = torch.tensor(
             [head.weight for head in schema.heads], device=self._device
         )
@@ -157,6 +172,14 @@ class RankingModel:
     def num_rows(self) -> int:
         """Return how many ids have an embedding row."""
         return len(self._tables)
+
+    @property
+    def calibration_errors(self) -> NDArray[np.float64]:
+        """Return the recent calibration error of each head, before and after calibration, (2, H).
+
+        Of examples whose negatives were not sampled; NaN where there was none.
+        """
+        return self._errors.get()
 
     def capture(self, request: RankingRequest) -> CapturedRequest:
         """Encode a request with all counters as they stand now.
@@ -184,7 +207,7 @@ class RankingModel:
         told: list[RequestChoices] = []
         for chunk in self._chunks(captured):
             with torch.inference_mode():
-                out, _ = self._forward(collate(chunk))
+                out, _ = self._forward(self._averaged.network, collate(chunk))
             assert out.aefs is not None
             sizes = [len(each.item_ids) for each in chunk]
             told += request_choices(self._layout.field_names(), out.aefs, out.logits_MH, sizes)
@@ -214,30 +237,56 @@ class RankingModel:
         log_rates = np.concatenate([each.log_sampling_rates for each in batch]).astype(np.float32)
         provisional = np.array([role != "final" for each in batch for role in each.roles])
         arrays = collate([each.captured for each in batch], [each.item_indices for each in batch])
-        out, lookups = self._forward(arrays, self._masks)
+        out, lookups = self._forward(self._net, arrays, self._masks)
         loss, weights_MH = self._loss(out, labels, log_rates, provisional)
         loss.backward()  # type: ignore[no-untyped-call]
         finite = bool(torch.isfinite(loss)) and all(each.is_finite() for each in lookups)
         if not (finite and self._dense.gradients_are_finite()):
             self._dense.forget_gradients()
             return LearnReport(loss=float(loss.detach()), examples=0, quarantined=len(labels))
-        # The logits of this pass were made before their labels were learned from.
-        self._calibrator.update(
-            out.logits_MH.detach().cpu().numpy(), labels, weights_MH.cpu().numpy(), log_rates
-        )
+        # These logits were made before their labels were learned from.
+        logits_MH = self._served_logits(out, arrays)
+        self._calibrate(logits_MH, labels, weights_MH.cpu().numpy(), log_rates)
         if self._net.small is not None and out.aefs is not None:
             self._net.small.before_step(out.aefs)
-        self._dense.step()
-        newest_ms = max(each.captured.time_ms for each in batch)
-        for each in lookups:
-            each.learn(newest_ms)
+        self._step(lookups, max(each.captured.time_ms for each in batch), len(labels))
         self._normaliser.update(arrays.floats_MW)
         return LearnReport(loss=float(loss.detach()), examples=len(labels))
 
-    def scale_learning_rate(self, factor: float) -> None:
-        """Take steps of this many times the configured size from now on; not saved."""
+    def _calibrate(
+        self,
+        logits_MH: NDArray[np.float32],
+        labels_MH: NDArray[np.float32],
+        weights_MH: NDArray[np.float32],
+        log_rates_M: NDArray[np.float32],
+    ) -> None:
+        """Measure how calibrated these logits were, then learn to calibrate from them."""
+        # Rates of sampled streams are not those that are served.
+        whole_MH = np.where(log_rates_M[:, None] == 0.0, weights_MH, 0.0).astype(np.float32)
+        calibrated_MH = self._calibrator.apply(logits_MH)
+        self._errors.update(sigmoid(logits_MH), calibrated_MH, labels_MH, whole_MH)
+        self._calibrator.update(logits_MH, labels_MH, weights_MH, log_rates_M)
+
+    def _step(self, lookups: Sequence[LookUp], newest_ms: int, num_examples: int) -> None:
+        """Take a step along finite gradients: dense weights, rows, the mean of the weights."""
+        of_rows = [each.rows_ND.grad for each in lookups if each.rows_ND.grad is not None]
+        self._clipper.clip([*self._dense.gradients(), *of_rows])
+        factor = self._speed * rate_factor(self._config.schedule, self._steps)
         self._dense.scale_learning_rate(factor)
         self._tables.scale_learning_rate(factor)
+        self._dense.step()
+        for each in lookups:
+            each.learn(newest_ms)
+        self._averaged.update(num_examples)
+        self._steps += 1
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Take steps of this many times the configured size from now on; not saved.
+
+        Scores follow the newest weights as many times faster.
+        """
+        self._speed = factor
+        self._averaged.scale_learning_rate(factor)
 
     def take_delta(self) -> State:
         """Return what changed since the last call, or since this model was made or loaded.
@@ -249,7 +298,7 @@ class RankingModel:
             **self._tables.take_delta(),
             "normaliser": self._normaliser.save(),
             "calibrator": self._calibrator.save(),
-            "dense": self._dense.take_delta(),
+            "dense": self._averaged.take_delta(),
         }
 
     def follow(self) -> None:
@@ -279,7 +328,7 @@ class RankingModel:
         self._tables.apply_delta(delta.tables)
         self._normaliser.load(delta.normaliser)
         self._calibrator.load(delta.calibrator)
-        self._dense.apply_delta(delta.dense)
+        self._averaged.apply_delta(delta.dense)
 
     def _read_delta(self, state: State) -> _Delta:
         if not self._is_twin:
@@ -290,7 +339,7 @@ class RankingModel:
             tables=self._tables.read_delta(reader),
             normaliser=self._normaliser.read_delta(reader.part("normaliser")),
             calibrator=self._calibrator.read_delta(reader.part("calibrator")),
-            dense=self._dense.read_delta(reader.part("dense")),
+            dense=self._averaged.read_delta(reader.part("dense")),
         )
 
     def copy(self) -> RankingModel:
@@ -307,7 +356,11 @@ class RankingModel:
             **self._tables.save(),
             "normaliser": self._normaliser.save(),
             "calibrator": self._calibrator.save(),
+            "calibration_errors": self._errors.save(),
             "dense": self._dense.save(),
+            "averaged": self._averaged.save(),
+            "clipper": self._clipper.save(),
+            "steps": self._steps,
             "masks": self._masks.get_state().numpy().copy(),
         }
 
@@ -325,13 +378,17 @@ class RankingModel:
         self._tables.load(state)
         self._normaliser.load(state["normaliser"])
         self._calibrator.load(state["calibrator"])
+        self._errors.load(state["calibration_errors"])
         self._dense.load(state["dense"])
+        self._averaged.load(state["averaged"])
+        self._clipper.load(state["clipper"])
+        self._steps = int(state["steps"])
         self._masks.set_state(torch.from_numpy(state["masks"].copy()))
 
     def _predict_chunk(self, captured: Sequence[CapturedRequest]) -> list[RankingScores]:
         batch = collate(captured)
         with torch.inference_mode():
-            out, _ = self._forward(batch)
+            out, _ = self._forward(self._averaged.network, batch)
         logits = out.logits_MH.cpu().numpy()
         hidden = out.hidden_MD.cpu().numpy()
         probabilities = self._calibrator.apply(logits)
@@ -353,8 +410,16 @@ class RankingModel:
             chunks[-1].append(request)
         return chunks
 
+    def _served_logits(self, out: NetOutput, arrays: Batch) -> NDArray[np.float32]:
+        """Return what would have been scored; `out` is what the newest weights say."""
+        if not self._averaged.is_off:
+            with torch.inference_mode():
+                out, _ = self._forward(self._averaged.network, arrays)
+        logits_MH: NDArray[np.float32] = out.logits_MH.detach().cpu().numpy()
+        return logits_MH
+
     def _forward(
-        self, batch: Batch, masks: torch.Generator | None = None
+        self, network: RankingNet, batch: Batch, masks: torch.Generator | None = None
     ) -> tuple[NetOutput, list[LookUp]]:
         """Score a batch; also return the rows that were read for it."""
         normal_MW = self._normaliser.apply(batch.floats_MW)
@@ -362,15 +427,15 @@ class RankingModel:
         tables, device = self._tables, self._device
         if not self._config.aefs.keep:
             large = tables.look_up(LARGE, batch, device)
-            return self._net(large.rows_ND, given, masks), [large]
+            return network(large.rows_ND, given, masks), [large]
         all_MF = np.ones((len(batch.item_MI), self._layout.num_fields), bool)
         counts_U = needed_counts(batch, self._layout, all_MF, history=False)
         small = tables.look_up(SMALL, batch, device, counts_U)
-        choice = self._net.choose(spread(small, counts_U), given, masks)
-        chosen_MF, history = choice.chosen_MF.cpu().numpy(), self._net.history is not None
+        choice = network.choose(spread(small, counts_U), given, masks)
+        chosen_MF, history = choice.chosen_MF.cpu().numpy(), network.history is not None
         counts_U = needed_counts(batch, self._layout, chosen_MF, history=history)
         large = tables.look_up(LARGE, batch, device, counts_U)
-        out: NetOutput = self._net(spread(large, counts_U), given, masks, choice)
+        out: NetOutput = network(spread(large, counts_U), given, masks, choice)
         return out, [large, small]
 
     def _loss(

@@ -108,7 +108,7 @@ def replay(
     Examples:
     - `headrace replay --dataset kuairand-pure --path DIR --out out.json`
     - `headrace replay --dataset abrupt --out out.json --html out.html`
-    - `headrace replay --dataset abrupt --variant small=ranking.hidden=[32],ranking.fuxi.blocks=0`
+    - `headrace replay --dataset abrupt --variant "small=ranking.hidden=[32]"`
     - `headrace replay --dataset movielens --path DIR --positive-at 4`
     - `headrace replay --dataset abrupt --limit 5000`
     - `headrace replay --dataset events --path clicks.csv --columns columns.toml`

@@ -16,6 +16,8 @@ from domain.features import FeatureSchema, Field, Head
 from domain.requests import CapturedRequest, History, RankingRequest, UserView
 from domain.state import state_hash
 from ranking.adaf2m2 import AdaF2M2Config
+from ranking.averaging import AveragingConfig
+from ranking.clipping import ClippingConfig
 from ranking.embedding_table import EmbeddingTableConfig
 from ranking.history_encoder import BackboneConfig
 from ranking.learner import RankingConfig, RankingModel
@@ -159,8 +161,50 @@ def test_batch_is_quarantined_and_nothing_learned_when_not_finite(rate: float) -
     assert report.examples == 0
     assert report.quarantined == 2
     state, expected = model.save(), twin.save()
-    for part in ("dense", "table", "normaliser", "calibrator", "counters"):
+    assert report.loss != report.loss or math.isinf(report.loss)
+    for part in expected:
         assert state_hash(state[part]) == state_hash(expected[part]), part
+
+
+def test_scores_are_made_with_the_mean_of_the_weights_and_learning_goes_on_from_the_newest() -> (
+    None
+):
+    """With scoring from the newest weights the same steps are learned, to the bit."""
+    averaged = RankingModel(SCHEMA, CONFIG, seed=0)
+    newest = RankingModel(
+        SCHEMA, replace(CONFIG, averaging=AveragingConfig(half_life_examples=0.0)), seed=0
+    )
+    for step in range(12):
+        for model in (averaged, newest):
+            captured = model.capture(asked(step % 3, [1, 2, 3], step))
+            model.learn([revealed(captured, [1.0, 0.0, float(step % 2)])])
+    states = [model.save() for model in (averaged, newest)]
+    for part in ("dense", "table", "normaliser", "steps"):
+        assert state_hash(states[0][part]) == state_hash(states[1][part]), part
+    scores = [
+        model.predict([model.capture(asked(0, [1, 2], 99))])[0].probabilities
+        for model in (averaged, newest)
+    ]
+    assert not np.array_equal(scores[0], scores[1])
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.05)
+
+
+def test_one_odd_batch_leaves_a_smaller_trace_when_gradients_are_clipped() -> None:
+    """After a hundred steps of one kind, everything is the other way round for one step."""
+    traces = {}
+    for factor in (0.0, 2.0):
+        config = replace(CONFIG, clipping=ClippingConfig(factor=factor))
+        model = RankingModel(SCHEMA, config, seed=0)
+        for step in range(100):
+            model.learn([revealed(model.capture(asked(step % 3, [1, 2], step)), [1.0, 0.0])])
+        calm = model.save()
+        model.learn([revealed(model.capture(asked(1, [1, 2], 101)), [0.0, 1.0])])
+        odd = model.save()
+        assert odd["clipper"]["clipped"] - calm["clipper"]["clipped"] == (factor > 0)
+        # Adam's second moment, which would make every later step too small.
+        squares = [float(one["dense"]["heads.bias"]["exp_avg_sq"].max()) for one in (calm, odd)]
+        traces[factor] = squares[1] - squares[0]
+    assert traces[2.0] < 0.5 * traces[0.0]
 
 
 def test_learning_goes_on_after_a_quarantine() -> None:
