@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # faiss-gpu where an NVIDIA driver answers, faiss-cpu everywhere else; choose by hand with FAISS=cpu|gpu
 FAISS ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: help install demo test tools check bench detection-table detection-learners kafka faults serving-faults soak format protos clean
+.PHONY: help install demo test tools check bench detection-table detection-learners field-study kafka faults serving-faults soak format protos clean
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -41,6 +41,9 @@ detection-table: install ## which drift detector finds what, how soon, and how o
 
 detection-learners: install ## which false signals the real learners give on days without news
 	$(BIN)/python -m app.detection_learners
+
+field-study: install ## what choosing, masking and weighing fields is worth (STUDY=selection|masks|drift DATA=DIR)
+	$(BIN)/python -m app.field_study $(or $(STUDY),drift) $(if $(DATA),--path $(DATA))
 
 kafka: install ## a real Kafka on 127.0.0.1:9092, or NODES=3 on free ports (Java 17, Maven), until Ctrl-C
 	$(BIN)/python deploy/kafka/broker.py --nodes $(or $(NODES),1) $(if $(PORT),--port $(PORT))

@@ -34,6 +34,10 @@ class SystemClock:
         """Return the machine's monotonic time in seconds."""
         return time.perf_counter()
 
+    def cpu_s(self) -> float:
+        """Return seconds of CPU time this process has used, whoever else uses the machine."""
+        return time.process_time()
+
     def sleep(self, seconds: float) -> None:
         """Block the calling thread for `seconds`."""
         time.sleep(seconds)
