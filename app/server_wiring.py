@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from domain.event_log import EventLog
 from domain.features import FeatureSchema, schema_from_mapping
 from monitoring.metrics import Metrics
 from monitoring.signal_store import FILE_NAME
+from ranking.learner import RankingModel
 from retrieval.learner import RetrievalModel
 from serving.delta_follower import DeltaFollower
 from serving.impression_log import ImpressionLog
@@ -130,6 +131,16 @@ def _kept_index(models: LiveModels) -> KeptIndex:
     return models.retriever.index_care(models.lock)
 
 
+def _watch_ranker(metrics: Metrics) -> Callable[[LiveModels], None]:
+    """Return what has the ranker of every new bundle counted."""
+
+    def watch(models: LiveModels) -> None:
+        assert isinstance(models.ranker, RankingModel)
+        models.ranker.watch_histories(metrics.ranking.observe_lookup)
+
+    return watch
+
+
 def _point_of(manifest: Manifest) -> DeltaPoint | None:
     """Return how far into its trainer's chain of deltas a snapshot reaches."""
     place = manifest.extra.get("delta")
@@ -161,6 +172,7 @@ def running_server(
             stack.callback(log.close)
         _reject_wrong_log(logs[0])
         slot = LiveModelSlot()
+        slot.add_listener(_watch_ranker(metrics))
         tail = LogTail(logs[1], slot, clock, settings.tail, metrics.serving)
         impressions = ImpressionLog(logs[0], settings.impression_log, tail.landing.land)
         store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)

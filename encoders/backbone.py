@@ -46,6 +46,16 @@ class HistoryState:
     times_BU: Tensor
     length_B: Tensor
 
+    @property
+    def num_bytes(self) -> int:
+        """Return the size of all tensors."""
+        held = [self.newest_B1D, self.times_BU, self.length_B]
+        for layer in self.layers:
+            held += [layer.common, layer.memory.values_BTX]
+            if layer.memory.keys_BTX is not None:
+                held.append(layer.memory.keys_BTX)
+        return sum(each.numel() * each.element_size() for each in held)
+
 
 class Backbone(nn.Module):
     """Blocks on top of each other. Causal: a row reads itself and earlier ones, never padding."""

@@ -54,6 +54,7 @@ METHODS = (
 )
 PATHS = ("ranked", "retrieved", "popular", "cold_start")
 QUEUES = ("thread", "turn")
+LOOKUPS = ("hit", "miss")
 STAGES = ("retrieve", "rank", "compensate", "log")
 DRIFT_DETECTORS = ("adwin", "page_hinkley", "kswin")
 FIELD_DETECTORS = ("psi", "share")
@@ -270,10 +271,23 @@ class RetrievalMetrics:
 
 
 class RankingMetrics:
-    """The ranker's embedding tables."""
+    """The ranker's embedding tables, and users' encoded histories."""
 
     def __init__(self, make: Maker) -> None:
         self.embedding_rows = make.gauge("ranking_embedding_rows", "Rows in use, all tables.")
+        self.history_lookups = make.counter(
+            "ranking_history_lookups_total",
+            "Look-ups of a user's encoded history.",
+            outcome=LOOKUPS,
+        )
+        self.history_cache_bytes = make.gauge(
+            "ranking_history_cache_bytes", "Size of the encoded histories kept."
+        )
+
+    def observe_lookup(self, found: bool, num_bytes: int) -> None:
+        """Count a look-up of an encoded history, and show what all of them take."""
+        self.history_lookups.labels(outcome="hit" if found else "miss").inc()
+        self.history_cache_bytes.set(num_bytes)
 
 
 class MemoryMetrics:

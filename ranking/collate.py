@@ -29,7 +29,7 @@ class Batch:
         item_MI: the items' ids.
         history_BT: the histories' item ids, oldest first; padding points at `ABSENT`.
         lengths_B: how many entries of each history are there.
-        ages_s_BT: their ages at request time; 0 where padded.
+        times_s_BU: their times in seconds, U = T + 1; from index `length` on that of the request.
         outcomes_BT: their outcomes, bit h for head h; 0 where padded.
         activity_MA: log counts of user and item, see `FeatureEncoder`.
         floats_MW: the request's numbers, then the item's; NaN where missing.
@@ -44,7 +44,7 @@ class Batch:
     item_MI: Integers
     history_BT: Integers
     lengths_B: Integers
-    ages_s_BT: NDArray[np.float32]
+    times_s_BU: NDArray[np.float64]
     outcomes_BT: Integers
     activity_MA: NDArray[np.float32]
     floats_MW: NDArray[np.float32]
@@ -74,6 +74,9 @@ def collate(
     request_BS = np.stack([each["request_ids"] for each in arrays])
     item_MI = np.concatenate(items)
     history_BT = _padded([each["history_ids"] for each in arrays], present_BT, np.int64)
+    request_ms_B1 = np.array([each.time_ms for each in captured], np.int64)[:, None]
+    times_BU = np.repeat(request_ms_B1, present_BT.shape[1] + 1, axis=1)
+    times_BU[:, :-1][present_BT] = np.concatenate([each["history_times_ms"] for each in arrays])
     parts = (request_BS, item_MI, history_BT)
     ids, index, counts = np.unique(
         np.concatenate([part.reshape(-1) for part in parts]),
@@ -88,7 +91,7 @@ def collate(
         item_MI=index[ends[0] : ends[1]].reshape(item_MI.shape),
         history_BT=index[ends[1] :].reshape(history_BT.shape),
         lengths_B=lengths_B,
-        ages_s_BT=_padded([each["history_ages_s"] for each in arrays], present_BT, np.float32),
+        times_s_BU=times_BU / 1_000,
         outcomes_BT=_padded([each["history_outcomes"] for each in arrays], present_BT, np.int64),
         activity_MA=np.concatenate(activity),
         floats_MW=np.concatenate(
@@ -98,6 +101,22 @@ def collate(
         slot_M=np.arange(len(request_M)) - starts_B[request_M],
         num_slots=max(1, int(sizes_B.max())),
     )
+
+
+def in_chunks(captured: Sequence[CapturedRequest], max_rows: int) -> list[list[CapturedRequest]]:
+    """Cut requests so that the items of no chunk, padded, take more than `max_rows` rows.
+
+    A request is never cut, however many items it has.
+    """
+    chunks: list[list[CapturedRequest]] = []
+    widest = 0
+    for request in captured:
+        widest = max(widest, len(request.item_ids))
+        if not chunks or (len(chunks[-1]) + 1) * widest > max_rows:
+            chunks.append([])
+            widest = len(request.item_ids)
+        chunks[-1].append(request)
+    return chunks
 
 
 def _padded(

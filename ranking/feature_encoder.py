@@ -7,7 +7,7 @@ Arrays of a capture (N items, T entries of history, see `FieldLayout` for the co
     request_floats   float32 (R,)     numeric and dense fields, then the request's signals
     item_floats      float32 (N, J)   numeric and dense fields, the item's signals, label counters
     history_ids      int64   (T,)     hashed ids of the last items with known outcome, oldest first
-    history_ages_s   float32 (T,)     how long before the request each was shown
+    history_times_ms int64   (T,)     when each was shown
     history_outcomes int32   (T,)     bit h set when head h was positive
     activity         float32 (N, 4)   log counts of the user, then of the item: positives, days seen
 
@@ -128,14 +128,13 @@ class FeatureEncoder:
         counts_NC = self._pool(keys_NK, counters.read(keys_NK, request.time_ms))
         history = request.user.history
         kept = slice(max(0, len(history) - self._config.history_length), len(history))
-        ages_s = (request.time_ms - history.times_ms[kept]) / 1_000
         arrays: dict[str, NDArray[np.generic]] = {
             "request_ids": request_ids,
             "item_ids": item_ids,
             "request_floats": self._request_floats(request),
             "item_floats": np.concatenate([self._own_item_floats(request), counts_NC], axis=1),
             "history_ids": np.array(list(map(self._item, history.item_ids[kept])), np.int64),
-            "history_ages_s": ages_s.astype(np.float32),
+            "history_times_ms": np.array(history.times_ms[kept], np.int64),
             "history_outcomes": history.outcomes[kept].astype(np.int32),
             "activity": counters.read_activity(keys_NK[:, self._own]).reshape(
                 len(item_ids), 2 * NUM_ACTIVITY

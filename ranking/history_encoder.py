@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from domain.errors import ConfigError
-from encoders.backbone import Backbone
-from encoders.geometry import valid_places
+from encoders.backbone import Backbone, HistoryState
 from encoders.shape import BackboneShape, Kind, TimeFunctionName
 from encoders.weights import normal
 
@@ -93,18 +92,24 @@ class CandidateEncoder(nn.Module):
             self.position_ND = normal((shape.container, shape.width), std, generator)
 
     def forward(
-        self, history_BTD: Tensor, lengths_B: Tensor, ages_s_BT: Tensor, candidates_BCD: Tensor
+        self, history_BTD: Tensor, lengths_B: Tensor, times_s_BU: Tensor, candidates_BCD: Tensor
     ) -> Tensor:
-        """Return what each candidate became after seeing the history and itself, (B, C, D).
+        """Return what each candidate became after seeing the history and itself, (B, C, D)."""
+        return self.candidates(candidates_BCD, self.encode(history_BTD, lengths_B, times_s_BU))
 
-        Ages are those at the request; padding may hold anything finite.
-        """
+    def encode(self, history_BTD: Tensor, lengths_B: Tensor, times_s_BU: Tensor) -> HistoryState:
+        """Encode histories; from index `length` on, times are that of the request."""
         if self.position_ND is not None:
             history_BTD = history_BTD + self.position_ND[: history_BTD.shape[1]]
-            candidates_BCD = candidates_BCD + self.position_ND[lengths_B].unsqueeze(1)
-        # Only differences of times are read, so the request may be the zero of time.
-        valid_BT = valid_places(lengths_B, ages_s_BT.shape[1])
-        times_BT = torch.where(valid_BT, -ages_s_BT, 0.0)
-        times_BU = torch.cat((times_BT, times_BT.new_zeros(len(times_BT), 1)), dim=1)
-        state = self.backbone.encode(history_BTD, times_BU, lengths_B)
+        return self.backbone.encode(history_BTD, times_s_BU, lengths_B)
+
+    def candidates(self, candidates_BCD: Tensor, state: HistoryState) -> Tensor:
+        """Return what each candidate became, (B, C, D)."""
+        if self.position_ND is not None:
+            candidates_BCD = candidates_BCD + self.position_ND[state.length_B].unsqueeze(1)
         return self.backbone.candidates(candidates_BCD, state)
+
+    def moved(self, state: HistoryState, time_s: float) -> HistoryState:
+        """Return the same histories as they look at another time of request, in seconds."""
+        request_B = torch.full_like(state.length_B, time_s, dtype=state.times_BU.dtype)
+        return self.backbone.moved(state, request_B)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from domain.features import FeatureSchema
 from domain.requests import CapturedRequest, RankingRequest, RankingScores
 from domain.state import State
 from domain.state_reading import StateReader
+from encoders.backbone import HistoryState
 from ranking.adaf2m2 import AdaF2M2Config
 from ranking.aefs import AefsConfig, aefs_loss
 from ranking.averaging import AveragedWeights, AveragingConfig
@@ -24,16 +25,17 @@ from ranking.calibration import CalibrationConfig, build_calibrator, sigmoid
 from ranking.calibration_error import CalibrationErrorMeter
 from ranking.choices import RequestChoices, request_choices
 from ranking.clipping import ClippingConfig, NormClipper
-from ranking.collate import Batch, collate
+from ranking.collate import Batch, collate, in_chunks
 from ranking.counters import CounterConfig, CountersDelta, LabelCounters
 from ranking.dense_weights import DenseWeights
 from ranking.embedding_table import EmbeddingTableConfig
 from ranking.feature_encoder import EncoderConfig, FeatureEncoder
 from ranking.field_layout import layout_of
 from ranking.field_tables import LARGE, SMALL, FieldTables, LookUp, needed_counts, spread
+from ranking.history_cache import HistoryCache, HistoryCacheConfig, OnLookup
 from ranking.history_encoder import BackboneConfig
 from ranking.losses import example_weights, ranking_loss
-from ranking.model import NetConfig, NetOutput, RankingNet, net_input
+from ranking.model import NetConfig, NetInput, NetOutput, RankingNet, net_input
 from ranking.normaliser import RunningNormaliser
 from ranking.row_store import RowsDelta
 from ranking.schedule import ScheduleConfig, rate_factor
@@ -54,6 +56,8 @@ class RankingConfig:
     """Embedding rows."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """History encoder."""
+    history_cache: HistoryCacheConfig = field(default_factory=HistoryCacheConfig)
+    """Encoded histories that are kept."""
     adaf2m2: AdaF2M2Config = field(default_factory=AdaF2M2Config)
     """State-aware adapter and masked forwards."""
     aefs: AefsConfig = field(default_factory=AefsConfig)
@@ -164,6 +168,7 @@ class RankingModel:
         self._clipper = NormClipper(config.clipping)
         self._steps = 0
         self._speed = 1.0
+        self._histories = HistoryCache(config.history_cache)
         self._head_weights = torch.tensor(
             [head.weight for head in schema.heads], device=self._device
         )
@@ -181,6 +186,10 @@ class RankingModel:
         """
         return self._errors.get()
 
+    def watch_histories(self, on_lookup: OnLookup) -> None:
+        """Call `on_lookup` at every look-up of a user's encoded history, where any are kept."""
+        self._histories.watch(on_lookup)
+
     def capture(self, request: RankingRequest) -> CapturedRequest:
         """Encode a request with all counters as they stand now.
 
@@ -192,7 +201,7 @@ class RankingModel:
     def predict(self, captured: Sequence[CapturedRequest]) -> list[RankingScores]:
         """Score requests; one result per request, each row independent of all others."""
         scores: list[RankingScores] = []
-        for chunk in self._chunks(captured):
+        for chunk in in_chunks(captured, self._config.max_rows_per_pass):
             scores += self._predict_chunk(chunk)
         return scores
 
@@ -205,7 +214,7 @@ class RankingModel:
         if not self._config.aefs.keep:
             raise ConfigError("ranking.aefs.keep is 0: all fields are looked up")
         told: list[RequestChoices] = []
-        for chunk in self._chunks(captured):
+        for chunk in in_chunks(captured, self._config.max_rows_per_pass):
             with torch.inference_mode():
                 out, _ = self._forward(self._averaged.network, collate(chunk))
             assert out.aefs is not None
@@ -244,6 +253,7 @@ class RankingModel:
         if not (finite and self._dense.gradients_are_finite()):
             self._dense.forget_gradients()
             return LearnReport(loss=float(loss.detach()), examples=0, quarantined=len(labels))
+        self._histories.forget()
         # These logits were made before their labels were learned from.
         logits_MH = self._served_logits(out, arrays)
         self._calibrate(logits_MH, labels, weights_MH.cpu().numpy(), log_rates)
@@ -324,6 +334,7 @@ class RankingModel:
         if checked is None or checked[0] is not state:
             checked = (state, self._read_delta(state))
         delta = checked[1]
+        self._histories.forget()
         self._counters.apply_delta(delta.counters)
         self._tables.apply_delta(delta.tables)
         self._normaliser.load(delta.normaliser)
@@ -374,6 +385,7 @@ class RankingModel:
             raise SchemaError(
                 f"ranking: expected a state of schema {self._schema.hash}, got {state['schema']}"
             )
+        self._histories.forget()
         self._counters.load(state["counters"])
         self._tables.load(state)
         self._normaliser.load(state["normaliser"])
@@ -386,9 +398,10 @@ class RankingModel:
         self._masks.set_state(torch.from_numpy(state["masks"].copy()))
 
     def _predict_chunk(self, captured: Sequence[CapturedRequest]) -> list[RankingScores]:
-        batch = collate(captured)
         with torch.inference_mode():
-            out, _ = self._forward(self._averaged.network, batch)
+            network = self._averaged.network
+            captured, states = self._histories.states(captured, network.history, self._encoded)
+            out, _ = self._forward(network, collate(captured), states=states)
         logits = out.logits_MH.cpu().numpy()
         hidden = out.hidden_MD.cpu().numpy()
         probabilities = self._calibrator.apply(logits)
@@ -398,17 +411,10 @@ class RankingModel:
             for p, h in zip(np.split(probabilities, ends), np.split(hidden, ends), strict=True)
         ]
 
-    def _chunks(self, captured: Sequence[CapturedRequest]) -> list[list[CapturedRequest]]:
-        """Cut requests so that none takes more memory than `max_rows_per_pass` padded rows."""
-        chunks: list[list[CapturedRequest]] = []
-        widest = 0
-        for request in captured:
-            widest = max(widest, len(request.item_ids))
-            if not chunks or (len(chunks[-1]) + 1) * widest > self._config.max_rows_per_pass:
-                chunks.append([])
-                widest = len(request.item_ids)
-            chunks[-1].append(request)
-        return chunks
+    def _encoded(self, captured: CapturedRequest) -> HistoryState:
+        batch = collate([captured], [np.zeros(0, np.int64)])
+        rows_UD = self._tables.look_up(LARGE, batch, self._device).rows_ND
+        return self._averaged.network.encode(rows_UD, self._given(batch))
 
     def _served_logits(self, out: NetOutput, arrays: Batch) -> NDArray[np.float32]:
         """Return what would have been scored; `out` is what the newest weights say."""
@@ -419,11 +425,14 @@ class RankingModel:
         return logits_MH
 
     def _forward(
-        self, network: RankingNet, batch: Batch, masks: torch.Generator | None = None
+        self,
+        network: RankingNet,
+        batch: Batch,
+        masks: torch.Generator | None = None,
+        states: Sequence[HistoryState] | None = None,
     ) -> tuple[NetOutput, list[LookUp]]:
         """Score a batch; also return the rows that were read for it."""
-        normal_MW = self._normaliser.apply(batch.floats_MW)
-        given = net_input(batch, normal_MW, len(self._schema.heads), self._device)
+        given = replace(self._given(batch), states=states)
         tables, device = self._tables, self._device
         if not self._config.aefs.keep:
             large = tables.look_up(LARGE, batch, device)
@@ -437,6 +446,10 @@ class RankingModel:
         large = tables.look_up(LARGE, batch, device, counts_U)
         out: NetOutput = network(spread(large, counts_U), given, masks, choice)
         return out, [large, small]
+
+    def _given(self, batch: Batch) -> NetInput:
+        normal_MW = self._normaliser.apply(batch.floats_MW)
+        return net_input(batch, normal_MW, len(self._schema.heads), self._device)
 
     def _loss(
         self,

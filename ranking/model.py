@@ -10,6 +10,7 @@ U distinct ids, F fields, D embedding width, E history width, W numbers, H heads
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from encoders.backbone import HistoryState
 from ranking.adaf2m2 import (
     NUM_NORM_SIGNALS,
     AdaF2M2Config,
@@ -63,14 +65,18 @@ class NetConfig:
 
 @dataclass(frozen=True, slots=True)
 class NetInput:
-    """A batch as tensors; see `Batch`. `present_U` is 0 for the id that means "no value"."""
+    """A batch as tensors; see `Batch`. `present_U` is 0 for the id that means "no value".
+
+    `states` holds histories that were encoded before, one per request; with them, the batch's own
+    are not looked at.
+    """
 
     present_U1: Tensor
     request_BS: Tensor
     item_MI: Tensor
     history_BT: Tensor
     lengths_B: Tensor
-    ages_s_BT: Tensor
+    times_s_BU: Tensor
     outcomes_BTH: Tensor
     activity_MA: Tensor
     numbers_MW: Tensor
@@ -78,6 +84,7 @@ class NetInput:
     request_M: Tensor
     slot_M: Tensor
     num_slots: int
+    states: Sequence[HistoryState] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,7 @@ def net_input(
         item_MI=tensor(batch.item_MI),
         history_BT=tensor(batch.history_BT),
         lengths_B=tensor(batch.lengths_B),
-        ages_s_BT=tensor(batch.ages_s_BT),
+        times_s_BU=tensor(batch.times_s_BU),
         outcomes_BTH=tensor(bits_BTH.astype(np.float32)),
         activity_MA=tensor(batch.activity_MA),
         numbers_MW=tensor(normal_MW),
@@ -227,22 +234,30 @@ class RankingNet(nn.Module):
         item_MFD = _pooled(rows_UD, given.present_U1, given.item_MI, layout.item)
         return torch.cat((request_BFD[given.request_M], item_MFD), dim=1)
 
-    def _history(self, rows_UD: Tensor, fields_MFD: Tensor, given: NetInput) -> Tensor | None:
-        if self.history is None:
-            return None
+    def encode(self, rows_UD: Tensor, given: NetInput) -> HistoryState:
+        """Encode the histories of a batch; only for a network that reads them."""
+        assert self.history is not None
         item_field = self._config.layout.request.num_fields
         tokens_BTD = rows_UD[given.history_BT] + self.defaults[item_field]
         shown_BT1 = torch.ones_like(given.outcomes_BTH[..., :1])
         outcomes = torch.cat((shown_BT1, given.outcomes_BTH), dim=-1)
         history_BTE = self.token(tokens_BTD) + self.outcome(outcomes)
-        candidates_ME = self.token(fields_MFD[:, item_field])
+        return self.history.encode(history_BTE, given.lengths_B, given.times_s_BU)
+
+    def _history(self, rows_UD: Tensor, fields_MFD: Tensor, given: NetInput) -> Tensor | None:
+        if self.history is None:
+            return None
+        candidates_ME = self.token(fields_MFD[:, self._config.layout.request.num_fields])
         slots = (len(given.request_BS), given.num_slots)
         candidates_BCE = candidates_ME.new_zeros((*slots, candidates_ME.shape[1])).index_put(
             (given.request_M, given.slot_M), candidates_ME
         )
-        seen_BCE = self.history(history_BTE, given.lengths_B, given.ages_s_BT, candidates_BCE)
-        seen_ME: Tensor = seen_BCE[given.request_M, given.slot_M]
-        return seen_ME
+        if given.states is None:
+            seen_BCE = self.history.candidates(candidates_BCE, self.encode(rows_UD, given))
+        else:
+            alone = zip(candidates_BCE.split(1), given.states, strict=True)
+            seen_BCE = torch.cat([self.history.candidates(each, state) for each, state in alone])
+        return seen_BCE[given.request_M, given.slot_M]
 
     def _adapted(
         self, fields_MFD: Tensor, history_ME: Tensor | None, known_MFD: Tensor, given: NetInput

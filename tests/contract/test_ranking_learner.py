@@ -22,6 +22,7 @@ from ranking.aefs import AefsConfig
 from ranking.counters import CounterConfig
 from ranking.embedding_table import EmbeddingTableConfig
 from ranking.feature_encoder import EncoderConfig
+from ranking.history_cache import HistoryCacheConfig
 from ranking.history_encoder import BackboneConfig
 from ranking.learner import RankingConfig, RankingModel
 
@@ -69,6 +70,9 @@ VARIANTS: dict[str, Callable[[], RankingLearner]] = {
     "fuxi-beta": variant(backbone=backbone("fuxi-beta")),
     "hstu": variant(backbone=backbone("hstu")),
     "sasrec": variant(backbone=backbone("sasrec")),
+    "kept_histories": variant(
+        backbone=backbone("fuxi-alpha"), history_cache=HistoryCacheConfig(max_bytes=20_000)
+    ),
     "dcnv2": variant(interaction="dcnv2", backbone=BackboneConfig(blocks=0)),
     "dcnv2_with_history": variant(
         interaction="dcnv2", cross_layers=2, adaf2m2=AdaF2M2Config(masked_forwards=1)

@@ -15,14 +15,14 @@ def captured(
     return CapturedRequest(
         user_id="",
         item_ids=tuple(map(str, item_ids)),
-        time_ms=0,
+        time_ms=100_500,
         arrays={
             "request_ids": np.array([request_id]),
             "item_ids": np.array(item_ids, np.int64).reshape(-1, 1),
             "request_floats": np.array([request_id], np.float32),
             "item_floats": np.array(item_ids, np.float32).reshape(-1, 1),
             "history_ids": np.array(history_ids, np.int64),
-            "history_ages_s": np.array(history_ids, np.float32) * 10,
+            "history_times_ms": np.array(history_ids, np.int64) * 10_000,
             "history_outcomes": np.array(outcomes, np.int32),
             "activity": np.zeros((len(item_ids), 4), np.float32),
         },
@@ -45,7 +45,7 @@ def test_ids_are_stacked_once_each() -> None:
 def test_histories_are_padded_at_the_end() -> None:
     batch = collate([SECOND, FIRST])
     assert batch.lengths_B.tolist() == [2, 0]
-    assert batch.ages_s_BT.tolist() == [[20.0, 90.0], [0.0, 0.0]]
+    assert batch.times_s_BU.tolist() == [[20.0, 90.0, 100.5], [100.5, 100.5, 100.5]]
     assert batch.outcomes_BT.tolist() == [[0, 3], [0, 0]]
 
 

@@ -131,7 +131,8 @@ def test_capture_tells_when_this_user_met_this_item() -> None:
 def test_capture_keeps_the_newest_entries_of_the_history() -> None:
     arrays = capture(REQUEST)
     assert arrays["history_ids"].tolist() == [hashed("item", each) for each in ("i8", "i9", "i8")]
-    assert arrays["history_ages_s"].tolist() == [480.0, 420.0, 360.0]
+    ages_ms = REQUEST.time_ms - arrays["history_times_ms"]
+    assert ages_ms.tolist() == [480_000, 420_000, 360_000]
     assert arrays["history_outcomes"].tolist() == [0, 1, 1]
 
 

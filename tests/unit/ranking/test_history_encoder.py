@@ -1,4 +1,4 @@
-"""What the ranker makes of a backbone: ages instead of times, and places where they are needed."""
+"""What the ranker makes of a backbone: its sizes, places where needed, another time of request."""
 
 from __future__ import annotations
 
@@ -23,43 +23,31 @@ def encoder(kind: Kind) -> CandidateEncoder:
 
 
 def world() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return two histories, of 2 and 5 entries, lengths, ages in seconds, and three candidates."""
+    """Return two histories, of 2 and 5 entries, lengths, times in seconds, three candidates."""
     generator = torch.Generator().manual_seed(4)
     history = torch.randn(2, LONGEST, WIDTH, generator=generator, dtype=torch.float64)
-    ages = torch.tensor([[7.0, 3.0, 0.0, 0.0, 0.0], [90_000.0, 8_000.0, 700.0, 60.0, 5.0]])
+    times = [[93.0, 97.5, 1e5, 1e5, 1e5, 1e5], [1e4, 9.2e4, 9.93e4, 99_940.0, 99_995.0, 1e5]]
     candidates = torch.randn(2, 3, WIDTH, generator=generator, dtype=torch.float64)
-    return history, torch.tensor([2, 5]), ages.double(), candidates
+    return history, torch.tensor([2, 5]), torch.tensor(times).double(), candidates
 
 
 @KINDS
-def test_ages_are_times_before_the_request(kind: Kind) -> None:
-    model, (history, lengths, ages, candidates) = encoder(kind), world()
-    times = torch.cat([10.0**6 - ages, torch.full((2, 1), 10.0**6)], dim=1)
-    if model.position_ND is not None:
-        torch.nn.init.zeros_(model.position_ND)
+def test_history_moves_to_another_time_of_request(kind: Kind) -> None:
+    model, (history, lengths, times, candidates) = encoder(kind), world()
+    later = times.scatter(1, lengths[:, None], 2e5)
     with torch.no_grad():
-        state = model.backbone.encode(history, times.long(), lengths)
-        expected = model.backbone.candidates(candidates, state)
-        torch.testing.assert_close(model(history, lengths, ages, candidates), expected)
-
-
-@KINDS
-def test_ages_of_padding_do_not_matter(kind: Kind) -> None:
-    model, (history, lengths, ages, candidates) = encoder(kind), world()
-    other = ages.clone()
-    other[0, 2:] = 1e6
-    with torch.no_grad():
-        before, after = (model(history, lengths, each, candidates) for each in (ages, other))
-    torch.testing.assert_close(before, after, rtol=0, atol=0)
+        state = model.moved(model.encode(history, lengths, times), 2e5)
+        expected = model(history, lengths, later, candidates)
+        torch.testing.assert_close(model.candidates(candidates, state), expected)
 
 
 @KINDS
 def test_order_of_entries_matters(kind: Kind) -> None:
-    model, (history, lengths, ages, candidates) = encoder(kind), world()
+    model, (history, lengths, times, candidates) = encoder(kind), world()
     swapped = history.clone()
     swapped[1, 1], swapped[1, 3] = history[1, 3], history[1, 1]
     with torch.no_grad():
-        before, after = (model(each, lengths, ages, candidates) for each in (history, swapped))
+        before, after = (model(each, lengths, times, candidates) for each in (history, swapped))
     torch.testing.assert_close(before[0], after[0])
     assert not torch.allclose(before[1], after[1])
 
