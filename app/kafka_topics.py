@@ -10,7 +10,7 @@ from rich.table import Table
 from app.settings import Settings
 from domain.errors import ConfigError
 from stream.kafka_settings import KafkaConfig
-from stream.kafka_topics import TopicState, inspect_topics
+from stream.kafka_topics import TopicPlan, TopicState, deltas_plan, inspect_topics, log_plans
 from stream.kafka_topics import create_topics as create_in_cluster
 
 _WIDE = 200
@@ -35,8 +35,9 @@ def create_topics(settings: Settings, *, partitions: int | None, replication: in
         kafka = dataclasses.replace(kafka, num_partitions=partitions)
     if replication is not None:
         kafka = dataclasses.replace(kafka, replication_factor=replication)
-    create_in_cluster(brokers, kafka)
-    topics = inspect_topics(brokers, kafka)
+    plans = _plans(settings, kafka)
+    create_in_cluster(brokers, kafka, plans)
+    topics = inspect_topics(brokers, kafka, plans)
     if _say_problems(topics):
         return False
     _say(f"These topics are there: {', '.join(topic.name for topic in topics)}")
@@ -52,7 +53,7 @@ def check_topics(settings: Settings) -> bool:
         LogUnavailableError: no broker answers.
     """
     kafka: KafkaConfig = settings.kafka
-    topics = inspect_topics(_brokers(settings), kafka)
+    topics = inspect_topics(_brokers(settings), kafka, _plans(settings, kafka))
     table = Table("topic", "partitions", "replicas", "in sync", "cleanup", "retention", "")
     for column in table.columns[1:4]:
         column.justify = "right"
@@ -73,6 +74,12 @@ def _brokers(settings: Settings) -> str:
     if scheme != "kafka":
         raise ConfigError(f"data.log: expected kafka://host:port, got {settings.data.log_url}")
     return brokers
+
+
+def _plans(settings: Settings, kafka: KafkaConfig) -> tuple[TopicPlan, ...]:
+    """Return how the topics must be that these settings make use of."""
+    with_deltas = settings.deltas.via == "kafka"
+    return (*log_plans(kafka), *([deltas_plan(kafka)] if with_deltas else []))
 
 
 def _say_problems(topics: list[TopicState]) -> bool:

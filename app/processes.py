@@ -1,16 +1,18 @@
-"""Child processes of `up` and `demo`: started together, watched, ended together."""
+"""Child processes of `up`, `demo` and `serve`: started together, watched, ended together."""
 
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as StopSignal
 from threading import Thread
+from typing import IO, Protocol
 
 from domain.clock import Clock
 from domain.errors import ProcessError
@@ -20,14 +22,37 @@ GRACE_S = 30.0
 STOP_WITH_PARENT = "HEADRACE_STOP_WITH_PARENT"
 
 
+class Process(Protocol):
+    """A running child; `subprocess.Popen` is one."""
+
+    pid: int
+    stdin: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """Return the exit status, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status once it has ended; raises subprocess.TimeoutExpired."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+Begin = Callable[[Path], Process]
+"""Starts a child that writes to the given file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A running `headrace` process, its log file and the name it is spoken of by."""
+    """A running child process, its log file, the name it is spoken of by and how it is started."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: Process
     log_file: Path
-    arguments: tuple[str, ...] = ()
+    begin: Begin
 
 
 @contextmanager
@@ -37,11 +62,20 @@ def children(commands: Iterable[tuple[str, Sequence[str]]], logs: Path) -> Itera
     Each writes to `logs/NAME.log`. They also end when this process dies without a word: their
     standard input is a pipe that breaks.
     """
+    starts = [(name, command(arguments)) for name, arguments in commands]
+    with together(starts, logs) as running:
+        yield running
+
+
+@contextmanager
+def together(starts: Iterable[tuple[str, Begin]], logs: Path) -> Iterator[list[Child]]:
+    """Start a child for each (name, begin), which writes to `logs/NAME.log`; end all on leaving."""
     logs.mkdir(parents=True, exist_ok=True)
     started: list[Child] = []
     try:
-        for name, arguments in commands:
-            started.append(_start(name, arguments, logs / f"{name}.log"))
+        for name, begin in starts:
+            log_file = logs / f"{name}.log"
+            started.append(Child(name, begin(log_file), log_file, begin))
         yield started
     finally:
         _end(started)
@@ -74,10 +108,11 @@ def wait_for_stop(running: Sequence[Child], stop: StopSignal, clock: Clock) -> N
 
 
 def start_again(running: list[Child], ended: Child) -> None:
-    """Put a new process with the same arguments in the place of one that ended."""
+    """Put a new process, started in the same way, in the place of one that ended."""
     if ended.process.stdin is not None:
         ended.process.stdin.close()
-    running[running.index(ended)] = _start(ended.name, ended.arguments, ended.log_file)
+    again = replace(ended, process=ended.begin(ended.log_file))
+    running[running.index(ended)] = again
 
 
 def last_line(path: Path) -> str:
@@ -100,17 +135,32 @@ def stop_with_parent(stop: StopSignal) -> None:
     Thread(target=wait, name="parent-watch", daemon=True).start()
 
 
-def _start(name: str, arguments: Sequence[str], log_file: Path) -> Child:
-    with log_file.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, STOP_WITH_PARENT: "1"},
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends them in order
-        )
-    return Child(name, process, log_file, tuple(arguments))
+def parent_is_gone() -> bool:
+    """Return whether the process that started this one is gone; for those who may start no thread.
+
+    False when run by hand.
+    """
+    if os.environ.get(STOP_WITH_PARENT) != "1":
+        return False
+    readable = select.select([0], [], [], 0.0)[0]
+    return bool(readable) and not os.read(0, 1)
+
+
+def command(arguments: Sequence[str]) -> Begin:
+    """Return how to start `headrace ARGUMENTS`, which ends when this process is gone."""
+
+    def begin(log_file: Path) -> Process:
+        with log_file.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "app.cli", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, STOP_WITH_PARENT: "1"},
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which ends them in order
+            )
+
+    return begin
 
 
 def _end(running: Sequence[Child]) -> None:

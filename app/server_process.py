@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from app.errors import stop_on_signals
 from app.process_setup import metric_history, metrics_page, set_up_process
@@ -13,6 +14,7 @@ from app.settings import Settings
 from domain.clock import SystemClock
 from domain.errors import NotReadyError
 from monitoring.metrics import Metrics
+from serving.live_models import LiveModels
 
 # A thread that answers asks for the interpreter several times in a call, and waits this long each
 # time while another thread (a snapshot being loaded) computes in Python. At Python's 5 ms the 99th
@@ -20,8 +22,19 @@ from monitoring.metrics import Metrics
 _SWITCH_INTERVAL_S = 0.0005
 
 
-def run_server(settings: Settings) -> None:
-    """Run a server in this process until it is told to stop."""
+def run_server(
+    settings: Settings,
+    *,
+    preloaded: LiveModels | None = None,
+    on_serving: Callable[[], None] = lambda: None,
+) -> None:
+    """Run a server in this process until it is told to stop.
+
+    Args:
+        settings: of all sections.
+        preloaded: models of a snapshot, which need not be loaded if it is the first to be served.
+        on_serving: called when models became live.
+    """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     metrics, clock = Metrics(), SystemClock()
     set_up_process(settings, metrics, "server")
@@ -30,10 +43,11 @@ def run_server(settings: Settings) -> None:
         stop_with_parent(stop)
         settings.data.path.mkdir(parents=True, exist_ok=True)
         with (
-            running_server(settings, schema, clock, metrics) as server,
+            running_server(settings, schema, clock, metrics, preloaded) as server,
             metrics_page(settings.metrics, "server", metrics, lambda: _why_not_ready(server)),
             metric_history(settings, _source(settings), metrics, clock),
         ):
+            server.slot.add_listener(lambda _models: on_serving())
             stop.wait()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from app.delta_ways import delta_source
 from app.learners import LearnerConfigs, build_learners
 from app.settings import Settings
 from app.snapshot_desk import LocalSnapshotDesk
@@ -29,7 +30,6 @@ from serving.server import ServerHandle, Services, create_server
 from serving.signal_feed import SignalFeed
 from serving.tail import LogTail
 from serving.watcher import SnapshotPlace, SnapshotWatcher, WatcherParts
-from snapshot.deltas import LocalDeltaStore
 from snapshot.local_store import LocalSnapshotStore, Snapshot
 from snapshot.manifest import Manifest
 from stream.deduplicator import Deduplicator
@@ -43,11 +43,21 @@ _LAST_WRITES_S = 5.0
 
 
 class StoredModels:
-    """Live models from the snapshots of a store."""
+    """Live models from the snapshots of a store.
 
-    def __init__(self, store: LocalSnapshotStore, settings: Settings) -> None:
+    Args:
+        preloaded: models that were built from one of them already; handed out once.
+    """
+
+    def __init__(
+        self,
+        store: LocalSnapshotStore,
+        settings: Settings,
+        preloaded: LiveModels | None = None,
+    ) -> None:
         self._store = store
         self._settings = settings
+        self._preloaded = preloaded
         self._listed: list[str] = []
         self._manifests: dict[str, Manifest] = {}
 
@@ -84,6 +94,9 @@ class StoredModels:
         Raises:
             SnapshotError: it does not verify, or this version cannot read it.
         """
+        ready, self._preloaded = self._preloaded, None
+        if ready is not None and ready.snapshot_id == snapshot_id:
+            return ready
         return live_models(self._store.load(snapshot_id), self._settings)
 
 
@@ -157,9 +170,15 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    settings: Settings, schema: FeatureSchema, clock: Clock, metrics: Metrics
+    settings: Settings,
+    schema: FeatureSchema,
+    clock: Clock,
+    metrics: Metrics,
+    preloaded: LiveModels | None = None,
 ) -> Iterator[RunningServer]:
     """Serve until the block is left; calls that run then may finish.
+
+    `preloaded` are models of a snapshot, nobody else's.
 
     Raises:
         ConfigError: the address is taken.
@@ -176,10 +195,10 @@ def running_server(
         tail = LogTail(logs[1], slot, clock, settings.tail, metrics.serving)
         impressions = ImpressionLog(logs[0], settings.impression_log, tail.landing.land)
         store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)
-        source = StoredModels(store, settings)
+        source = StoredModels(store, settings, preloaded)
         parts = WatcherParts(source=source, schema=schema, slot=slot, tail=tail, log=logs[2])
         watcher = SnapshotWatcher(parts, clock, settings.watcher, metrics.serving)
-        deltas = LocalDeltaStore(settings.data.deltas)
+        deltas = stack.enter_context(delta_source(settings))
         follower = DeltaFollower(
             deltas, slot, clock, settings.delta_follower, metrics.serving.freshness
         )

@@ -101,6 +101,15 @@ class Settings(BaseModel):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
+    def _deltas_have_a_cluster(self) -> Settings:
+        if self.deltas.via == "kafka" and not self.data.log_url.startswith("kafka://"):
+            raise ConfigError(
+                'deltas.via: "kafka" needs an event log in Kafka, got data.log '
+                f"{self.data.log_url!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rules_name_declared_fields(self) -> Settings:
         self.recommender.availability.check(self.schema_declared)
         self.recommender.diversity.check(self.schema_declared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.delta_ways import delta_publisher
 from app.drift_sinks import drift_sinks
 from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, build_learners
@@ -39,13 +40,16 @@ def run_trainer(settings: Settings, *, until_end: bool) -> None:
         log = open_log(settings.data.log_url, kafka=settings.kafka)
         store = LocalSnapshotStore(settings.data.snapshots, settings.snapshot)
         store.become_writer()
-        place = TrainerPlace(log=log, store=store, clock=clock, metrics=metrics)
-        trainer = build_trainer(settings, loop, place)
-        with (
-            metrics_page(settings.metrics, "trainer", metrics, trainer.readiness),
-            metric_history(settings, "trainer", metrics, clock),
-        ):
-            trainer.run(stop, until_end=until_end)
+        with delta_publisher(settings) as publisher:
+            place = TrainerPlace(
+                log=log, store=store, clock=clock, metrics=metrics, delta_publisher=publisher
+            )
+            trainer = build_trainer(settings, loop, place)
+            with (
+                metrics_page(settings.metrics, "trainer", metrics, trainer.readiness),
+                metric_history(settings, "trainer", metrics, clock),
+            ):
+                trainer.run(stop, until_end=until_end)
         if comparison is not None:
             comparison.write(loop)
         log.close()

@@ -10,6 +10,7 @@ from app.journal_settings import decisive_settings
 from app.learners import LearnerConfigs, Learners
 from app.settings import Settings
 from domain.clock import Clock
+from domain.deltas import DeltaPublisher
 from domain.errors import ConfigError, SnapshotError
 from domain.event_log import EventLog, Positions
 from domain.features import FeatureSchema
@@ -63,12 +64,17 @@ def build_loop(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerPlace:
-    """Where a trainer works."""
+    """Where a trainer works.
+
+    Attributes:
+        delta_publisher: where deltas go; None is the folder of the settings.
+    """
 
     log: EventLog
     store: LocalSnapshotStore
     clock: Clock
     metrics: Metrics
+    delta_publisher: DeltaPublisher | None = None
 
 
 def build_trainer(settings: Settings, loop: TrainLoop, place: TrainerPlace) -> Trainer:
@@ -128,9 +134,9 @@ def _deltas(
     """Begin a chain of deltas where the learners stand."""
     if not settings.deltas.every_ms:
         return None
-    store = LocalDeltaStore(settings.data.deltas, settings.delta_store)
+    publisher = place.delta_publisher or LocalDeltaStore(settings.data.deltas, settings.delta_store)
     watch = DeltaWatch(clock=place.clock, metrics=place.metrics)
-    deltas = DeltaPublishing(loop, store, settings.deltas, watch, positions)
+    deltas = DeltaPublishing(loop, publisher, settings.deltas, watch, positions)
     deltas.begin()
     return deltas
 

@@ -7,13 +7,24 @@ import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event as StopSignal
 
 from rich.console import Console
 
 from app.errors import stop_on_signals
-from app.processes import Child, children, raise_if_ended, start_again, stop_with_parent
+from app.forked_workers import WorkerMould, can_fork
+from app.processes import (
+    Begin,
+    Child,
+    command,
+    parent_is_gone,
+    raise_if_ended,
+    start_again,
+    together,
+)
 from app.readiness import wait_until_ready
 from app.settings import Settings
 from app.up_process import child_arguments
@@ -43,19 +54,36 @@ def run_workers(
     clock = SystemClock()
     say = Console(soft_wrap=True, highlight=False).print
     with stop_on_signals() as stop, _reserved(settings.server.address) as address:
-        stop_with_parent(stop)
-        shared = child_arguments(settings, config, overrides)
-        commands = [
-            (f"server-{number}", ["serve", *shared, *_own(settings, address, number)])
-            for number in range(num_workers)
-        ]
-        with children(commands, settings.data.process_logs) as running:
-            say(f"Starting {num_workers} workers; their logs are in {settings.data.process_logs}")
-            wait_until_ready(settings, running, clock, stop)
+        say(f"Starting {num_workers} workers; their logs are in {settings.data.process_logs}")
+        mould = _mould(settings)
+        own = [_own(settings, address, number) for number in range(num_workers)]
+        begins: list[Begin]
+        if mould is None:
+            shared = child_arguments(settings, config, overrides)
+            begins = [command(["serve", *shared, *_flags(one)]) for one in own]
+        else:
+            begins = [partial(mould.begin, _with(settings, one)) for one in own]
+        starts = [(f"server-{number}", begin) for number, begin in enumerate(begins)]
+        with together(starts, settings.data.process_logs) as running:
+            if mould is None:
+                wait_until_ready(settings, running, clock, stop)
+            else:
+                mould.wait_until_serving(running, stop)
             if not stop.is_set():
                 say(f"Serving gRPC on {address}; {_pages(settings, num_workers)}")
             _watch(running, stop, clock)
     say("Stopped.")
+
+
+def _mould(settings: Settings) -> WorkerMould | None:
+    """Load what workers share; None when each has to load everything for itself."""
+    if not settings.server.share_memory or not can_fork():
+        return None
+    mould = WorkerMould(settings)
+    if why := mould.why_not():
+        _logger.warning("workers share no memory", extra={"reason": why})
+        return None
+    return mould
 
 
 def metrics_ports(settings: Settings, num_workers: int) -> list[int]:
@@ -64,15 +92,32 @@ def metrics_ports(settings: Settings, num_workers: int) -> list[int]:
     return list(range(first, first + num_workers)) if first else []
 
 
-def _own(settings: Settings, address: str, number: int) -> list[str]:
-    """Return what one worker is told and the others are not."""
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What one worker has and the others have not, or what is theirs together."""
+
+    address: str
+    metrics_port: int
+
+
+def _own(settings: Settings, address: str, number: int) -> _Own:
     first = settings.metrics.server_port
-    own = {
-        "server.address": f'"{address}"',
+    return _Own(address, first + number if first else 0)
+
+
+def _flags(own: _Own) -> list[str]:
+    values = {
+        "server.address": f'"{own.address}"',
         "server.share_port": "true",
-        "metrics.server_port": str(first + number if first else 0),
+        "metrics.server_port": str(own.metrics_port),
     }
-    return [word for key, value in own.items() for word in ("--set", f"{key}={value}")]
+    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+
+
+def _with(settings: Settings, own: _Own) -> Settings:
+    server = replace(settings.server, address=own.address, share_port=True)
+    metrics = replace(settings.metrics, server_port=own.metrics_port)
+    return settings.model_copy(update={"server": server, "metrics": metrics})
 
 
 def _pages(settings: Settings, num_workers: int) -> str:
@@ -85,7 +130,7 @@ def _pages(settings: Settings, num_workers: int) -> str:
 def _watch(running: list[Child], stop: StopSignal, clock: Clock) -> None:
     """Start workers again that end, until `stop` is set."""
     restarts_s: deque[float] = deque(maxlen=_MOST_RESTARTS)
-    while not stop.is_set():
+    while not (stop.is_set() or parent_is_gone()):
         for child in [one for one in running if one.process.poll() is not None]:
             now_s = clock.stopwatch_s()
             if len(restarts_s) == _MOST_RESTARTS and now_s - restarts_s[0] < _WITHIN_S:

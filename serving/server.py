@@ -85,6 +85,8 @@ class ServerConfig:
         insecure: let other machines in without TLS, or without asking who they are.
         share_port: let other servers of this machine listen on the same port (SO_REUSEPORT); the
             kernel spreads connections over them. `headrace serve --workers` sets it.
+        share_memory: fork workers from one process that has loaded libraries and the newest
+            snapshot, where the system can; if not, each loads everything for itself.
         threads: threads that answer calls. More than the recommender and the publisher let in
             together and `max_streams`, so that refusals and health checks always find one.
         max_calls: calls queued or running at once, all services; beyond, gRPC itself refuses.
@@ -105,6 +107,7 @@ class ServerConfig:
     address: str = "127.0.0.1:50051"
     insecure: bool = False
     share_port: bool = False
+    share_memory: bool = True
     threads: int = 48
     max_calls: int = 512
     max_streams: int = 16

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from domain.clock import Clock
 from domain.deltas import Delta, DeltaLearner, DeltaPoint, DeltaPublisher
@@ -26,9 +27,12 @@ class DeltasConfig:
 
     Attributes:
         every_ms: processing time between two deltas; 0 publishes none. There is none in a silence.
+        via: where they go, and where servers look for them: "folder" beside the snapshots, or
+            "kafka", a topic of the cluster that holds the event log.
     """
 
     every_ms: int = 1_000
+    via: Literal["folder", "kafka"] = "folder"
 
     def __post_init__(self) -> None:
         if self.every_ms < 0:

@@ -15,6 +15,8 @@ _POSITIVE = (
     "num_partitions",
     "min_insync_replicas",
     "retention_ms",
+    "deltas_retention_ms",
+    "deltas_retention_bytes",
     "max_in_flight_bytes",
     "request_timeout_ms",
     "metadata_max_age_ms",
@@ -26,7 +28,7 @@ class KafkaConfig:
     """How an event log lives in a Kafka cluster."""
 
     topic_prefix: str = "headrace"
-    """Topics are called PREFIX.events, PREFIX.items and PREFIX.dead-letters."""
+    """Topics are called PREFIX.events, PREFIX.items, PREFIX.dead-letters and PREFIX.deltas."""
 
     group: str = "headrace-trainer"
     """Consumer group under which positions are committed; only lag monitors read them."""
@@ -44,6 +46,12 @@ class KafkaConfig:
 
     retention_ms: int = 7 * _DAY_MS
     """How long the events topic keeps records; a snapshot older than this cannot be resumed."""
+
+    deltas_retention_ms: int = 30 * 60 * 1000
+    """How long the deltas topic keeps records; they must reach back behind the newest snapshot."""
+
+    deltas_retention_bytes: int = 2 * 2**30
+    """Size at which the deltas topic drops its oldest records, whatever their age."""
 
     max_in_flight_bytes: int = 32 * 2**20
     """Bytes that may wait for acknowledgement; further appends are refused while the broker is
@@ -98,6 +106,11 @@ class KafkaConfig:
     def dead_letters_topic(self) -> str:
         """Return the topic of records set aside."""
         return f"{self.topic_prefix}.dead-letters"
+
+    @property
+    def deltas_topic(self) -> str:
+        """Return the topic of what was learned between snapshots."""
+        return f"{self.topic_prefix}.deltas"
 
 
 CLIENT_OPTIONS: Final[Mapping[str, Any]] = {

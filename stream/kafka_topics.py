@@ -1,8 +1,8 @@
-"""The three topics of a Kafka log: made, looked at, refused when they are not as they must be."""
+"""The topics of Headrace in Kafka: made, looked at, refused when they are not as they must be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from stream.kafka_client import kafka_errors_reported, make_admin
 from stream.kafka_settings import MAX_LETTER_BYTES, KafkaConfig
 
 _FOR_EVER = "-1"
+_LEAST_SEGMENT_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class TopicPlan:
         retention_ms: for how long records are kept when it is made; None is not by age.
         for_ever: whether records that are deleted by age or size would be wrong.
         max_record_bytes: largest record when it is made; None is the cluster's default.
+        more: further settings that it is made with.
     """
 
     name: str
@@ -36,12 +38,14 @@ class TopicPlan:
     single: bool = False
     for_ever: bool = False
     max_record_bytes: int | None = None
+    more: tuple[tuple[str, str], ...] = ()
 
     def configs(self, config: KafkaConfig) -> dict[str, str]:
         """Return the settings that the topic is made with."""
         configs = {
             "cleanup.policy": self.cleanup_policy,
             "min.insync.replicas": str(config.min_insync_replicas),
+            **dict(self.more),
         }
         if self.retention_ms is not None:
             configs["retention.ms"] = str(self.retention_ms)
@@ -68,8 +72,8 @@ class TopicState:
     problems: tuple[str, ...] = ()
 
 
-def topic_plans(config: KafkaConfig) -> tuple[TopicPlan, ...]:
-    """Return how the three topics have to be."""
+def log_plans(config: KafkaConfig) -> tuple[TopicPlan, ...]:
+    """Return how the three topics of an event log have to be."""
     count = config.num_partitions
     return (
         TopicPlan(config.events_topic, count, "delete", config.retention_ms),
@@ -88,8 +92,28 @@ def topic_plans(config: KafkaConfig) -> tuple[TopicPlan, ...]:
     )
 
 
-def create_topics(bootstrap: str, config: KafkaConfig) -> None:
-    """Create the three topics; those that exist already are left as they are.
+def deltas_plan(config: KafkaConfig) -> TopicPlan:
+    """Return how the topic of deltas has to be: one partition, as each builds on the one before."""
+    retention_ms = config.deltas_retention_ms
+    return TopicPlan(
+        config.deltas_topic,
+        1,
+        "delete",
+        retention_ms,
+        single=True,
+        more=(
+            ("retention.bytes", str(config.deltas_retention_bytes)),
+            # Brokers delete whole segments, and never the one that is written.
+            ("segment.bytes", str(_clamped(config.deltas_retention_bytes // 16))),
+            ("segment.ms", str(max(retention_ms // 6, _LEAST_SEGMENT_MS))),
+        ),
+    )
+
+
+def create_topics(
+    bootstrap: str, config: KafkaConfig, plans: Sequence[TopicPlan] | None = None
+) -> None:
+    """Create topics; those that exist already are left as they are. None are the log's three.
 
     `bootstrap` is "host:port", or several of them separated by commas.
 
@@ -103,7 +127,7 @@ def create_topics(bootstrap: str, config: KafkaConfig) -> None:
             "replication_factor": config.replication_factor,
             "configs": plan.configs(config),
         }
-        for plan in topic_plans(config)
+        for plan in plans or log_plans(config)
     }
     with kafka_errors_reported(bootstrap), closing(make_admin(bootstrap, config)) as admin:
         for topic in admin.create_topics(topics, raise_errors=False)["topics"]:
@@ -114,14 +138,16 @@ def create_topics(bootstrap: str, config: KafkaConfig) -> None:
         admin.wait_for_topics(list(topics))
 
 
-def inspect_topics(bootstrap: str, config: KafkaConfig) -> list[TopicState]:
-    """Return how the three topics are, and what is wrong with each.
+def inspect_topics(
+    bootstrap: str, config: KafkaConfig, plans: Sequence[TopicPlan] | None = None
+) -> list[TopicState]:
+    """Return how topics are, and what is wrong with each. None are the log's three.
 
     Raises:
         LogError: the cluster does not let us look.
         LogUnavailableError: no broker answers.
     """
-    plans = topic_plans(config)
+    plans = plans or log_plans(config)
     with kafka_errors_reported(bootstrap), closing(make_admin(bootstrap, config)) as admin:
         described = {topic["name"]: topic for topic in admin.describe_topics(_names(plans))}
         for topic in described.values():
@@ -139,8 +165,10 @@ def inspect_topics(bootstrap: str, config: KafkaConfig) -> list[TopicState]:
     ]
 
 
-def reject_wrong_topics(bootstrap: str, config: KafkaConfig) -> None:
-    """Check that the topics are there and as they must be.
+def reject_wrong_topics(
+    bootstrap: str, config: KafkaConfig, plans: Sequence[TopicPlan] | None = None
+) -> None:
+    """Check that topics are there and as they must be. None are the log's three.
 
     Raises:
         LogError: naming what is wrong and what to do, in one line.
@@ -148,14 +176,18 @@ def reject_wrong_topics(bootstrap: str, config: KafkaConfig) -> None:
     """
     wrong = [
         f"{topic.name} {problem}"
-        for topic in inspect_topics(bootstrap, config)
+        for topic in inspect_topics(bootstrap, config, plans)
         for problem in topic.problems
     ]
     if wrong:
         raise LogError(f"kafka://{bootstrap}: {'; '.join(wrong)}")
 
 
-def _names(plans: tuple[TopicPlan, ...]) -> list[str]:
+def _clamped(segment_bytes: int) -> int:
+    return min(max(segment_bytes, 2**20), 2**30)
+
+
+def _names(plans: Sequence[TopicPlan]) -> list[str]:
     return [plan.name for plan in plans]
 
 

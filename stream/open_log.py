@@ -17,7 +17,6 @@ from urllib.parse import unquote
 from domain.clock import Clock
 from domain.errors import ConfigError
 from domain.event_log import EventLog
-from stream.file_log import FileLog
 from stream.kafka_settings import KafkaConfig
 from stream.sqlite_log import SqliteLog
 
@@ -38,7 +37,12 @@ def open_log(url: str, *, clock: Clock | None = None, kafka: KafkaConfig | None 
     if separator and scheme in ("sqlite", "file") and place.startswith("/"):
         # "/./x" is from the working folder; "//x", from gluing an absolute path on, is "/x".
         path = Path(unquote(place[1:] if place.startswith("/./") else "/" + place.lstrip("/")))
-        return SqliteLog(path, clock=clock) if scheme == "sqlite" else FileLog(path, clock=clock)
+        if scheme == "sqlite":
+            return SqliteLog(path, clock=clock)
+        # Imported here because pyarrow brings a thread along, which only this log should have.
+        from stream.file_log import FileLog
+
+        return FileLog(path, clock=clock)
     if separator and scheme == "kafka" and all(map(_BROKER.fullmatch, place.split(","))):
         # Imported here because it takes most of a second, which only this log should cost.
         from stream.kafka_log import KafkaLog

@@ -11,6 +11,7 @@ from typing import Any, cast
 from app.settings import Settings
 from app.trainer_wiring import TrainerPlace, build_trainer
 from domain.clock import Clock
+from domain.deltas import DeltaPublisher
 from domain.errors import LogUnavailableError, SnapshotError
 from domain.event_log import Positions
 from domain.features import FeatureSchema
@@ -134,6 +135,7 @@ class Workshop:
         after_publish: Callable[[], None] = nothing,
         observers: Sequence[LoopObserver] = (),
         clock: Clock | None = None,
+        delta_publisher: DeltaPublisher | None = None,
     ) -> Trainer:
         """A new process: a loop that has seen nothing, and a trainer that goes on from the disk."""
         self._writer.close()  # the process before is gone, and its lock with it
@@ -147,6 +149,7 @@ class Workshop:
             store=cast(LocalSnapshotStore, store),
             clock=clock or TickingClock(),
             metrics=self._metrics,
+            delta_publisher=delta_publisher,
         )
         settings = self.settings.model_copy(update={"data": self._data})
         return build_trainer(settings, self.loop, place)

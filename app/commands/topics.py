@@ -42,7 +42,8 @@ def create(
 ) -> None:
     """Create the topics for events, items and dead letters; existing ones are left alone.
 
-    Where an existing one is not as it must be, says so and ends with status 1.
+    With deltas.via = "kafka" also the topic for deltas. Where an existing one is not as it must be,
+    says so and ends with status 1.
 
     Examples:
     - `headrace topics create --log kafka://localhost:9092`

@@ -142,7 +142,7 @@ def _show_progress(
             bar.update(task, completed=max(passed_s, 0.0), description=_phase(passed_s, plan))
             place.clock.sleep(0.2)
         bar.update(task, completed=plan.seconds)
-    if users.process.returncode != 0:
+    if users.process.poll() != 0:
         raise_if_ended([users])
 
 
