@@ -2,8 +2,11 @@
 
     python benchmarks/bench_workers.py [--quick] [--items N] [--json FILE]
 
-`headrace serve --workers N` on the world of bench_serve. Memory is the proportional set size: what
+`headrace serve --workers N` on the world of bench_serve, with workers that were forked from a
+process which had loaded libraries and the snapshot (`server.share_memory`), and with workers that
+each load for themselves. Memory is the proportional set size of workers and their parent: what
 processes share is divided among them. Before it is looked at, every worker has answered.
+That is at rest: deltas write to pages, which are then a worker's own.
 """
 
 from __future__ import annotations
@@ -32,50 +35,58 @@ _ASKS = 40
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="5,000 items, 1 and 2 workers")
+    parser.add_argument("--quick", action="store_true", help="5,000 items, up to 2 workers")
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--json", type=Path, help="write the measurements there")
     given = parser.parse_args()
-    counts = (1, 2) if given.quick else (1, 2, 4)
+    counts = (2,) if given.quick else (2, 4)
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
         train_world(folder, 5_000 if given.quick else given.items)
         libraries = _libraries(folder)
-        print(
-            f"a process with nothing but the libraries: {libraries['private']:.0f} MiB of its own"
-        )
-        rows = {count: _workers(folder, count) for count in counts}
-    each = (rows[counts[-1]]["pss"] - rows[1]["pss"]) / (counts[-1] - 1)
-    for count, row in rows.items():
-        print(
-            f"{count} workers: {row['pss']:.0f} MiB together, each {row['private']:.0f} MiB of its "
-            f"own; snapshot {row['snapshot']:.0f} MiB"
-        )
+        print(f"nothing but the libraries: {libraries['private']:.0f} MiB of its own")
+        alone = _workers(folder, 1, share=False)
+        print(f"one server: {alone['pss']:.0f} MiB; snapshot {alone['snapshot']:.0f} MiB")
+        rows = {f"1 {kind}": alone for kind in ("separate", "forked")}
+        each = {}
+        for count in counts:
+            for kind in ("separate", "forked"):
+                row = _workers(folder, count, share=kind == "forked")
+                rows[f"{count} {kind}"] = row
+                each[kind] = (row["pss"] - alone["pss"]) / (count - 1)
+                print(
+                    f"{count} {kind}: {row['pss']:.0f} MiB together, a worker {row['private']:.0f} "
+                    f"MiB of its own; each further one {each[kind]:.0f} MiB"
+                )
     result = {
         "suite": "workers",
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "rows": rows,
         "libraries": libraries,
-        "ratios": {"mib_each_more": each, "each_more_over_libraries": each / libraries["private"]},
+        "ratios": {
+            "mib_each_more": each["forked"],
+            "mib_each_more_separate": each["separate"],
+            "separate_over_forked": each["separate"] / each["forked"],
+        },
         "goals": {},
         "ok": True,
     }
-    print(f"each further worker: {each:.0f} MiB")
     if given.json:
         given.json.write_text(json.dumps(result, indent=1))
     print(json.dumps({name: result[name] for name in ("suite", "ratios", "goals", "ok")}))
 
 
-def _workers(folder: Path, count: int) -> dict[str, float]:
+def _workers(folder: Path, count: int, *, share: bool) -> dict[str, float]:
     """Return the memory of a server, or of so many workers, once they serve."""
     port = free_port()
     command = [
         sys.executable, "-m", "app.cli", "serve", "--data-dir", str(folder / "data"),
         "--grpc", f"127.0.0.1:{port}", "--workers", str(count), "--set", "metrics.server_port=0",
+        "--set", f"server.share_memory={str(share).lower()}",
     ]  # fmt: skip
-    with process(command, folder / f"workers-{count}.log") as parent:
+    with process(command, folder / f"workers-{count}-{share}.log") as parent:
         servers = [parent]
         deadline_s = time.monotonic() + 180.0
         while count > 1 and len(servers := parent.children()) < count:
@@ -87,10 +98,11 @@ def _workers(folder: Path, count: int) -> dict[str, float]:
             assert time.monotonic() < deadline_s, "the workers did not answer"
         time.sleep(3.0)  # who began last may still be loading
         memory = [_memory(server) for server in servers]
+        together = sum(_memory(one)["pss"] for one in {parent, *servers})
     files = (folder / "data" / "snapshots").rglob("*.safetensors")
     snapshots = len(list((folder / "data" / "snapshots").glob("0*-*"))) or 1
     return {
-        "pss": sum(one["pss"] for one in memory),
+        "pss": together,
         "private": sum(one["private"] for one in memory) / len(memory),
         "snapshot": sum(file.stat().st_size for file in files) / 2**20 / snapshots,
     }

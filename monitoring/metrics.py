@@ -67,6 +67,9 @@ REQUEST_BUCKETS_S = (
     0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0
 )  # fmt: skip
 # A stage is a part of a request, so it needs finer buckets at the fast end.
+RANK_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Requests in one pass of the ranker."""
+
 STAGE_BUCKETS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0
 )  # fmt: skip
@@ -407,6 +410,9 @@ class ServingMetrics:
             "Time that a request waited before work on it began.",
             STAGE_BUCKETS_S,
             place=QUEUES,
+        )
+        self.rank_batch_size = make.histogram(
+            "serving_rank_batch_size", "Requests that were ranked in one pass.", RANK_BATCHES
         )
         self.model_age_seconds = make.gauge(
             "serving_model_age_seconds", "Newest event in the served models to now."

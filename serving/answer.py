@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.clock import Clock
+from domain.errors import CallCancelledError, DeadlineExceededError
 from domain.events import Features
 from domain.filters import ItemFilters
 from domain.recommendations import Path
@@ -26,6 +27,7 @@ from serving.availability import AvailabilityConfig
 from serving.diversity import DiversityConfig
 from serving.exploration import ExplorationConfig
 from serving.live_models import LiveModels
+from serving.rank_batcher import RankBatcher
 from serving.rank_time import RankTimeEstimate
 from serving.shown_list import ListMaker, ShownList
 
@@ -52,9 +54,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRules:
-    """What holds for every answer beside the caller's own wishes."""
+    """What holds for every answer beside the caller's own wishes.
+
+    Attributes:
+        batch_wait_s: longest wait of a ranking for the batch before its own; 0 makes no batches.
+    """
 
     num_candidates: int
+    batch_wait_s: float
     availability: AvailabilityConfig
     diversity: DiversityConfig
     exploration: ExplorationConfig
@@ -70,6 +77,7 @@ class AnswerMaker:
         self._rules = rules
         self._lists = ListMaker(rules.diversity, rules.exploration, metrics)
         self._rank_time = RankTimeEstimate(rank_budget_s)
+        self._batcher = RankBatcher(rules.batch_wait_s, metrics.rank_batch_size.observe)
         self._metrics = metrics
 
     def recommend(self, models: LiveModels, query: Query) -> tuple[ShownList, Path]:
@@ -152,6 +160,8 @@ class AnswerMaker:
         started_s = self._clock.stopwatch_s()
         try:
             scores_N = self._scored(models, query, found.item_ids)
+        except (CallCancelledError, DeadlineExceededError):
+            raise  # it waited for others, and nobody waits for it any more
         except Exception:
             _logger.exception("ranking failed", extra={"request": request_id.current()})
             return None
@@ -163,9 +173,11 @@ class AnswerMaker:
     ) -> NDArray[np.float32]:
         """Return the primary head's probability of each item, float32 (N,)."""
         with self._timed("rank"):
-            scores = stages.score_items(
+            captured = stages.capture_request(
                 models, query.user_id, item_ids, query.time_ms, query.context
             )
+            scores = self._batcher.predict(models, captured, query.deadline)
+            stages.check_scores(models, scores)
         return self._compensated(models, scores)[:, 0]
 
     def _compensated(self, models: LiveModels, scores: RankingScores) -> NDArray[np.float32]:

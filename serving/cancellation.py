@@ -20,11 +20,16 @@ def begin(is_wanted: Callable[[], bool]) -> None:
     _is_wanted.set(is_wanted)
 
 
+def wanted() -> bool:
+    """Return whether somebody waits for the answer; outside a call somebody does."""
+    return _is_wanted.get()()
+
+
 def check(stage: str) -> None:
     """Go on only while somebody waits for the answer; outside a call somebody does.
 
     Raises:
         CallCancelledError: naming the stage that nobody waits for any more.
     """
-    if not _is_wanted.get()():
+    if not wanted():
         raise CallCancelledError(f"the caller had gone before {stage}")

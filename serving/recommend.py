@@ -41,6 +41,7 @@ _NUMBERS = (
     "max_rank_items",
     "rank_budget_ms",
     "default_deadline_ms",
+    "batch_wait_ms",
     "max_concurrency",
     "max_waiting",
     "log_timeout_ms",
@@ -61,6 +62,8 @@ class RecommenderConfig:
         rank_budget_ms: what ranking is thought to take before the first one was timed; when less
             than the running estimate is left before the deadline, retrieval's order answers.
         default_deadline_ms: deadline of a caller that set none.
+        batch_wait_ms: longest that a ranking waits for the one before it, to be computed together
+            with others that wait; then it is computed alone. 0 computes each alone, side by side.
         max_concurrency: requests that use the models at the same time.
         max_waiting: further requests that may wait for their turn; more are refused at once.
         wait_for_log: whether an answer waits until its impression is durable. When not, a crash
@@ -79,6 +82,7 @@ class RecommenderConfig:
     max_rank_items: int = 5_000
     rank_budget_ms: int = 20
     default_deadline_ms: int = 2_000
+    batch_wait_ms: int = 100
     max_concurrency: int = 8
     max_waiting: int = 12
     wait_for_log: bool = True
@@ -89,7 +93,7 @@ class RecommenderConfig:
 
     def __post_init__(self) -> None:
         for name in _NUMBERS:
-            least = 0 if name == "max_waiting" else 1
+            least = 0 if name in ("max_waiting", "batch_wait_ms") else 1
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"recommender.{name} must be at least {least}, got {getattr(self, name)}"
@@ -123,6 +127,7 @@ class Recommender:
         self._admission = Admission(config.max_concurrency, config.max_waiting)
         rules = AnswerRules(
             num_candidates=config.num_candidates,
+            batch_wait_s=config.batch_wait_ms / 1_000,
             availability=config.availability,
             diversity=config.diversity,
             exploration=config.exploration,

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from domain.errors import ModelError
 from domain.events import Features
-from domain.requests import Candidates, RankingScores, RetrievalRequest, UserView
+from domain.requests import (
+    Candidates,
+    CapturedRequest,
+    RankingScores,
+    RetrievalRequest,
+    UserView,
+)
 from serving.live_models import LiveModels
 
 _LOOK_BEYOND = 4
@@ -105,20 +111,38 @@ def least_shown(models: LiveModels, request: RetrievalRequest, limit: int) -> di
     return {item_id: times[item_id] for item_id in among[:limit]}
 
 
+def capture_request(
+    models: LiveModels, user_id: str, item_ids: tuple[str, ...], time_ms: int, context: Features
+) -> CapturedRequest:
+    """Return what is known of a user and items now, as the ranker takes it."""
+    with models.lock.read():
+        request = models.feature_store.request(user_id, item_ids, time_ms, context)
+    with models.weights_lock.read():
+        return models.ranker.capture(request)
+
+
 def score_items(
     models: LiveModels, user_id: str, item_ids: tuple[str, ...], time_ms: int, context: Features
 ) -> RankingScores:
     """Return the ranker's probabilities and hidden states, before compensation.
 
     Raises:
+        ModelError: a probability is not finite.
+    """
+    captured = capture_request(models, user_id, item_ids, time_ms, context)
+    with models.weights_lock.read():
+        scores = models.ranker.predict([captured])[0]
+    check_scores(models, scores)
+    return scores
+
+
+def check_scores(models: LiveModels, scores: RankingScores) -> None:
+    """Check what the ranker said.
+
+    Raises:
         ModelError: a probability is not finite; sorting by it would give any order at all.
     """
-    with models.lock.read():
-        request = models.feature_store.request(user_id, item_ids, time_ms, context)
-    with models.weights_lock.read():
-        scores = models.ranker.predict([models.ranker.capture(request)])[0]
     _check_finite(scores.probabilities, "ranker", models.snapshot_id)
-    return scores
 
 
 def compensate(models: LiveModels, scores: RankingScores) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import urllib.request
@@ -13,9 +14,9 @@ import grpc
 import psutil
 import pytest
 
-from replay.simulator import SimulatedDataset
+from protos.headrace.v1 import retrieval_pb2, retrieval_pb2_grpc
 from tests.load_client import LoadClient
-from tests.loop_worlds import tiny_scenario, tiny_settings
+from tests.loop_worlds import tiny_settings, tiny_world
 from tests.process_helpers import (
     START_S,
     STOP_S,
@@ -34,8 +35,9 @@ from tests.trainer_worlds import Workshop
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A data folder with a snapshot, and the flags by which commands read its schema."""
     folder = tmp_path_factory.mktemp("restarted")
-    schema = SimulatedDataset(tiny_scenario()).schema
+    schema, events = tiny_world(60)
     workshop = Workshop(folder / "data", schema, tiny_settings())
+    workshop.log.append(events)
     workshop.run_to_end()
     workshop.close()
     return folder / "data", write_schema(folder / "schema.toml", schema)
@@ -81,18 +83,23 @@ def test_two_servers_restarted_one_by_one_fail_no_request(
         assert client.load.answered > 150
 
 
+@pytest.mark.parametrize("share", [True, False])
 def test_a_killed_worker_is_started_again_and_its_sisters_go_on_answering(
-    trained: tuple[Path, list[str]], tmp_path: Path
+    trained: tuple[Path, list[str]], tmp_path: Path, share: bool
 ) -> None:
     data_dir, config = trained
     port, page = free_port(), _two_free_ports()
     words = ["serve", "--data-dir", str(data_dir), "--grpc", f"127.0.0.1:{port}", "--workers", "2"]
+    words += ["--set", f"server.share_memory={str(share).lower()}"]
     overrides = [*flags()[:-2], "--set", f"metrics.server_port={page}"]
     output = tmp_path / "workers.log"
     with headrace(*words, *config, *overrides, output=output) as running:
         wait_until(lambda: len(running.look()) == 2, START_S, "two workers")
         wait_until(lambda: _ready(page) and _ready(page + 1), START_S, "both are ready")
         assert _answers_from(port, 40) >= 40
+        assert len({_retrieved(port) for _ in range(12)}) == 1, "whoever answers, the same bits"
+        shared = [one.memory_full_info() for one in running.look()]
+        assert all((one.uss < one.rss / 4) is share for one in shared), shared
         wait_until(lambda: _requests(page) and _requests(page + 1), START_S, "each got some")
         victim = min(running.look(), key=lambda one: one.pid)
         victim.kill()
@@ -105,6 +112,39 @@ def test_a_killed_worker_is_started_again_and_its_sisters_go_on_answering(
         assert running.wait(STOP_S) == 0, running.said
         assert running.living_children() == []
     assert f"metrics of each worker on ports {page} to {page + 1}" in running.said
+
+
+def test_workers_end_when_their_parent_is_killed(
+    trained: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    data_dir, config = trained
+    words = ["serve", "--data-dir", str(data_dir), "--workers", "2"]
+    words += ["--grpc", f"127.0.0.1:{free_port()}"]
+    with headrace(*words, *config, *flags(), output=tmp_path / "orphans.log") as running:
+        wait_until(lambda: "Serving gRPC on" in running.said, START_S, "they serve")
+        assert len(running.look()) == 2
+        running.process.kill()
+        wait_until(lambda: running.living_children() == [], STOP_S, "they ended")
+
+
+def test_workers_without_a_snapshot_share_libraries_and_wait_for_one(
+    trained: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    data_dir, config = trained
+    shutil.copytree(data_dir, tmp_path / "data")
+    snapshots = tmp_path / "data" / "snapshots"
+    snapshots.rename(tmp_path / "kept")
+    port = free_port()
+    words = ["serve", "--data-dir", str(tmp_path / "data"), "--grpc", f"127.0.0.1:{port}"]
+    words += ["--workers", "2", *config, *flags()]
+    with headrace(*words, output=tmp_path / "early.log") as running:
+        wait_until(lambda: len(running.look()) == 2, START_S, "two workers")
+        assert "Serving gRPC on" not in running.said
+        (tmp_path / "kept").rename(snapshots)
+        wait_until(lambda: "Serving gRPC on" in running.said, START_S, "they serve")
+        assert _answers_from(port, 4) == 4
+        running.process.send_signal(signal.SIGTERM)
+        assert running.wait(STOP_S) == 0, running.said
 
 
 def test_workers_say_in_one_line_that_the_port_is_in_use(
@@ -151,6 +191,16 @@ def _requests(port: int) -> bool:
     return 'headrace_serving_requests_total{code="OK",method="recommend"}' in _page(
         port, "/metrics"
     )
+
+
+def _retrieved(port: int) -> bytes:
+    """Return what whoever takes a new connection answers, byte for byte."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        stub = retrieval_pb2_grpc.RetrievalStub(channel)
+        found = stub.Retrieve(retrieval_pb2.RetrieveRequest(user_id="u1", limit=20), timeout=10.0)
+        assert len(found.items) > 0
+        return b"".join(item.SerializeToString() for item in found.items)
 
 
 def _answers_from(port: int, num_connections: int) -> int:
