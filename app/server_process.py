@@ -47,6 +47,8 @@ def run_server(
             metrics_page(settings.metrics, "server", metrics, lambda: _why_not_ready(server)),
             metric_history(settings, _source(settings), metrics, clock),
         ):
+            if settings.server.share_port:
+                server.open_when_live(clock, stop)
             server.slot.add_listener(lambda _models: on_serving())
             stop.wait()
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import Event as StopSignal
 
 from app.delta_ways import delta_source
 from app.learners import LearnerConfigs, build_learners
@@ -18,6 +19,7 @@ from domain.event_log import EventLog
 from domain.features import FeatureSchema, schema_from_mapping
 from monitoring.metrics import Metrics
 from monitoring.signal_store import FILE_NAME
+from monitoring.tracing import make_tracing
 from ranking.learner import RankingModel
 from retrieval.learner import RetrievalModel
 from serving.delta_follower import DeltaFollower
@@ -38,6 +40,7 @@ from stream.open_log import open_log
 
 _logger = logging.getLogger(__name__)
 
+_LOOK_S = 0.05
 _LAST_WRITES_S = 5.0
 """Longest wait, when stopping, for events that were taken in but not yet stored."""
 
@@ -162,10 +165,24 @@ def _point_of(manifest: Manifest) -> DeltaPoint | None:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that listens, and the slot that says which snapshot it answers from."""
+    """A server, and the slot that says which snapshot it answers from.
+
+    It listens, unless it shares its port: then `open_when_live` makes it.
+    """
 
     handle: ServerHandle
     slot: LiveModelSlot
+
+    def open_when_live(self, clock: Clock, stop: StopSignal) -> None:
+        """Listen once there is something to answer from; return then, or when `stop` is set.
+
+        Raises:
+            ConfigError: the port is not ours to take.
+        """
+        while self.slot.live is None and not stop.is_set():
+            clock.sleep(_LOOK_S)
+        if not stop.is_set():
+            self.handle.start()
 
 
 @contextmanager
@@ -207,12 +224,16 @@ def running_server(
         )
         recommender = Recommender(slot, clock, settings.recommender, impressions, metrics.serving)
         publisher = Publisher(impressions, schema, clock, settings.publisher, metrics.serving)
+        tracing = make_tracing(settings.tracing, "headrace-server")
+        if tracing is not None:
+            stack.callback(tracing.stop)
         services = Services(
             slot=slot,
             recommender=recommender,
             publisher=publisher,
             snapshots=LocalSnapshotDesk(store),
             signals=SignalFeed(settings.data.path / FILE_NAME),
+            tracing=tracing,
         )
         handle = create_server(services, settings.server, clock, metrics.serving)
 
@@ -226,8 +247,9 @@ def running_server(
         stack.callback(follower.stop)
         keeper.start()
         stack.callback(keeper.stop)
-        handle.start()
         stack.callback(handle.stop)
+        if not settings.server.share_port:
+            handle.start()
         yield RunningServer(handle, slot)
 
 

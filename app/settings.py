@@ -28,6 +28,7 @@ from monitoring.metric_history import HistoryConfig
 from monitoring.prequential_quality import PrequentialQualityConfig
 from monitoring.prequential_ranks import PrequentialRanksConfig
 from monitoring.session_ids import SessionIdsConfig
+from monitoring.tracing import TracingConfig
 from ranking.learner import RankingConfig
 from retrieval.learner import RetrievalConfig
 from serving.delta_follower import DeltaFollowerConfig
@@ -68,6 +69,7 @@ class Settings(BaseModel):
     log: LogConfig = LogConfig()
     kafka: KafkaConfig = KafkaConfig()
     metrics: MetricsConfig = MetricsConfig()
+    tracing: TracingConfig = TracingConfig()
     history: HistoryConfig = HistoryConfig()
     dashboard: DashboardConfig = DashboardConfig()
     trainer: TrainerConfig = TrainerConfig()

@@ -21,7 +21,7 @@ from domain.filters import ItemFilters
 from domain.recommendations import Path
 from domain.requests import Candidates, RankingScores, RetrievalRequest
 from monitoring.metrics import ServingMetrics
-from serving import cancellation, request_id, stages
+from serving import cancellation, request_id, stages, trace
 from serving.admission import Deadline
 from serving.availability import AvailabilityConfig
 from serving.diversity import DiversityConfig
@@ -206,7 +206,8 @@ class AnswerMaker:
     def _timed(self, stage: str) -> Iterator[None]:
         started_s = self._clock.stopwatch_s()
         try:
-            yield
+            with trace.stage(stage):
+                yield
         finally:
             seconds = self._clock.stopwatch_s() - started_s
             self._metrics.stage_seconds.labels(stage=stage).observe(seconds)

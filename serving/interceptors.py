@@ -16,7 +16,8 @@ from grpc_status import rpc_status
 from domain.clock import Clock
 from domain.errors import InvalidRequestError
 from monitoring.metrics import ServingMetrics
-from serving import cancellation, request_id
+from monitoring.tracing import Tracing
+from serving import cancellation, request_id, trace
 from serving.failures import failed
 from serving.gate import Gate
 from serving.slow_senders import SlowSenders
@@ -46,12 +47,14 @@ class CallParts:
     Attributes:
         package: Protobuf package of our services.
         senders: ends calls whose message does not come.
+        tracing: makes spans of calls with one answer; None makes none.
     """
 
     package: str
     gate: Gate
     senders: SlowSenders
     metrics: ServingMetrics
+    tracing: Tracing | None = None
 
 
 class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
@@ -66,6 +69,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has
         self._gate = parts.gate
         self._senders = parts.senders
         self._metrics = parts.metrics
+        self._tracing = parts.tracing
         self._clock = clock
         self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
 
@@ -89,7 +93,10 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has
         reader = _Reader(self._gate, self._senders, handler)
 
         def one_answer(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-            with self._around(method, context) as client:
+            with (
+                self._around(method, context) as client,
+                trace.call(self._tracing, method, context),
+            ):
                 if not handler.request_streaming:
                     return handler.unary_unary(reader.one(messages, client, context), context)
                 with self._gate.stream():

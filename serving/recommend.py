@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from domain.clock import Clock
@@ -18,7 +18,7 @@ from domain.filters import ItemFilters
 from domain.recommendations import Path, Recommendation, ScoredItem
 from domain.requests import Candidates
 from monitoring.metrics import ServingMetrics
-from serving import request_id, validate
+from serving import request_id, trace, validate
 from serving.admission import Admission, Deadline, answerable_s
 from serving.answer import AnswerMaker, AnswerRules, Query
 from serving.availability import AvailabilityConfig
@@ -236,7 +236,9 @@ class Recommender:
     @contextmanager
     def _turn(self, deadline: Deadline) -> Iterator[None]:
         began_s = self._clock.stopwatch_s()
-        with self._admission.turn(deadline):
+        with ExitStack() as held:
+            with trace.stage("turn"):
+                held.enter_context(self._admission.turn(deadline))
             waited_s = self._clock.stopwatch_s() - began_s
             self._metrics.queue_seconds.labels(place="turn").observe(waited_s)
             deadline.check("work on it began")
@@ -297,12 +299,8 @@ class Recommender:
         )
         started_s = self._clock.stopwatch_s()
         try:
-            if self._config.wait_for_log:
-                left_s = answerable_s(query.deadline.remaining_s())
-                timeout_s = min(self._config.log_timeout_ms / 1_000, left_s)
-                self._impression_log.write([impression], timeout_s)
-            else:
-                self._impression_log.submit([impression])
+            with trace.stage("log"):
+                self._store(impression, query.deadline)
         except HeadraceError as error:
             self._metrics.impression_log_failures.inc()
             _logger.warning(
@@ -315,3 +313,11 @@ class Recommender:
             self._metrics.stage_seconds.labels(stage="log").observe(seconds)
         self._metrics.impressions_logged.inc()
         return impression.event_id
+
+    def _store(self, impression: Impression, deadline: Deadline) -> None:
+        if not self._config.wait_for_log:
+            self._impression_log.submit([impression])
+            return
+        left_s = answerable_s(deadline.remaining_s())
+        timeout_s = min(self._config.log_timeout_ms / 1_000, left_s)
+        self._impression_log.write([impression], timeout_s)

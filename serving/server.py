@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from domain.clock import Clock
 from domain.errors import ConfigError
 from monitoring.metrics import ServingMetrics
+from monitoring.tracing import Tracing
 from protos.headrace.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -172,6 +173,7 @@ class Services:
 
     Attributes:
         draining: set when the server begins to stop; streams end then, which would go on for ever.
+        tracing: makes spans of calls; None makes none.
     """
 
     slot: LiveModelSlot
@@ -180,42 +182,57 @@ class Services:
     snapshots: SnapshotDesk
     signals: SignalFeed
     draining: threading.Event = field(default_factory=threading.Event)
+    tracing: Tracing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BoundServer:
-    """A gRPC server on its port, with what must end together with it."""
+class ServerParts:
+    """A gRPC server, with what must end together with it."""
 
     server: grpc.Server
     readiness: health.HealthServicer
     threads: ThreadPoolExecutor
     draining: threading.Event
     senders: SlowSenders
-    port: int
 
 
 class ServerHandle:
     """Starts and ends a server; made by `create_server`."""
 
-    def __init__(self, bound: BoundServer, config: ServerConfig, clock: Clock) -> None:
-        self._bound = bound
+    def __init__(self, parts: ServerParts, config: ServerConfig, clock: Clock) -> None:
+        self._parts = parts
         self._config = config
         self._clock = clock
+        self._port: int | None = None
 
     @property
     def port(self) -> int:
-        """Return the bound port."""
-        return self._bound.port
+        """Return the bound port, 0 while none is."""
+        return self._port or 0
+
+    def bind(self) -> None:
+        """Take the port; from now on the kernel lets clients connect.
+
+        Raises:
+            ConfigError: it is in use or not ours to take.
+        """
+        self._port = _bind(self._parts.server, self._config, self._clock)
 
     def start(self) -> None:
-        """Start answering; health says SERVING from the first live snapshot on."""
-        self._bound.senders.start()
-        self._bound.server.start()
+        """Start answering; health says SERVING from the first live snapshot on.
+
+        Raises:
+            ConfigError: as `bind`, which is done now if it was not before.
+        """
+        if self._port is None:
+            self.bind()
+        self._parts.senders.start()
+        self._parts.server.start()
         _logger.info("listening", extra={"address": self._config.address, "port": self.port})
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the server has stopped; return whether it has."""
-        return not self._bound.server.wait_for_termination(timeout_s)
+        return not self._parts.server.wait_for_termination(timeout_s)
 
     def stop(self) -> None:
         """End in order.
@@ -224,18 +241,21 @@ class ServerHandle:
         2. After `drain_s`, new calls are refused, and streams end.
         3. Running calls have `grace_s` to finish; then they are cancelled.
         """
-        self._bound.readiness.enter_graceful_shutdown()
+        self._parts.readiness.enter_graceful_shutdown()
         self._clock.sleep(self._config.drain_s)
-        self._bound.draining.set()
-        self._bound.server.stop(self._config.grace_s).wait()
-        self._bound.senders.stop()
-        self._bound.threads.shutdown(wait=True, cancel_futures=True)
+        self._parts.draining.set()
+        self._parts.server.stop(self._config.grace_s).wait()
+        self._parts.senders.stop()
+        self._parts.threads.shutdown(wait=True, cancel_futures=True)
 
 
 def create_server(
     services: Services, config: ServerConfig, clock: Clock, metrics: ServingMetrics
 ) -> ServerHandle:
     """Build, but do not start, a server that listens on `config.address`.
+
+    It has its port already, unless that is shared: there a connection would be taken from another
+    server that may be able to answer it.
 
     Raises:
         ConfigError: the port is in use or not ours to take, there are too few threads, a file of
@@ -251,11 +271,13 @@ def create_server(
     access = Access(config.access, clock)
     gate = Gate(access, Quotas(config.quota, clock), config.max_streams, metrics)
     senders = SlowSenders(config.receive_timeout_s, clock)
-    parts = CallParts(package=_PACKAGE, gate=gate, senders=senders, metrics=metrics)
+    call_parts = CallParts(
+        package=_PACKAGE, gate=gate, senders=senders, metrics=metrics, tracing=services.tracing
+    )
     threads = ThreadPoolExecutor(config.threads, thread_name_prefix="grpc")
     server = grpc.server(
         threads,
-        interceptors=(CallInterceptor(parts, clock),),
+        interceptors=(CallInterceptor(call_parts, clock),),
         options=_options(config),
         maximum_concurrent_rpcs=config.max_calls,
     )
@@ -264,16 +286,17 @@ def create_server(
     reflection.enable_server_reflection(
         (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    port = _bind(server, config, clock)
-    bound = BoundServer(
+    parts = ServerParts(
         server=server,
         readiness=readiness,
         threads=threads,
         draining=services.draining,
         senders=senders,
-        port=port,
     )
-    return ServerHandle(bound, config, clock)
+    handle = ServerHandle(parts, config, clock)
+    if not config.share_port:
+        handle.bind()
+    return handle
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ from app.snapshot_desk import LocalSnapshotDesk
 from domain.event_log import EventLog
 from domain.events import Event, Feedback
 from monitoring.signal_store import FILE_NAME
+from monitoring.tracing import Tracing
 from protos.headrace.v1 import (
     admin_pb2_grpc,
     drift_pb2_grpc,
@@ -48,6 +49,7 @@ class RunningServer:
         publisher: PublisherConfig | None = None,
         server: ServerConfig | None = None,
         log: EventLog | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.metrics = serving_metrics()
         self.log = log or SqliteLog(folder / "log.sqlite")
@@ -77,6 +79,7 @@ class RunningServer:
             ),
             snapshots=LocalSnapshotDesk(LocalSnapshotStore(folder / "snapshots")),
             signals=SignalFeed(folder / FILE_NAME),
+            tracing=tracing,
         )
         config = server or ServerConfig(address="127.0.0.1:0", grace_s=5.0)
         self.handle: ServerHandle = create_server(self.services, config, CLOCK, self.metrics)
