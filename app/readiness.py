@@ -18,6 +18,9 @@ from domain.errors import ProcessError
 # Loading torch takes seconds, and minutes where many processes share few cores.
 _READY_WITHIN_S = 180.0
 
+# By itself gRPC waits up to two minutes before it tries again to reach who did not listen yet.
+_LOOK_OFTEN = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500))
+
 
 def wait_until_serving(
     address: str, running: Sequence[Child], clock: Clock, stop: StopSignal | None = None
@@ -27,7 +30,7 @@ def wait_until_serving(
     Raises:
         ProcessError: a child ended, or nothing served within three minutes.
     """
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=_LOOK_OFTEN) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         _wait(lambda: _serves(stub), address, running, clock, stop)
 

@@ -6,6 +6,9 @@ is durable. Each is asked by 1, 8 and 64 clients, who ask again as soon as they 
 
     python benchmarks/bench_serve.py [--quick] [--items N] [--rounds N] [--json FILE]
 
+"One by one" is the same server with `recommender.batch_wait_ms=0`: rankings that queue are not
+computed together. It is asked by 8 and by 64 clients, as one client never queues.
+
 "No model" is the same server with a ranker that answers at once: all it takes is gRPC and glue. The
 bare model runs on the servers' core while nobody asks them: the same snapshot, the same user,
 everything between request and answer but gRPC, admission, deadlines and the event log. CPU is that
@@ -135,7 +138,10 @@ def _measure(folder: Path, given: argparse.Namespace, served: int, asking: int) 
     requests = {"Rank": _rank_request(given.items), "Recommend": _recommend_request()}
     with ExitStack() as stack:
         os.sched_setaffinity(0, {served})
-        served_by = stack.enter_context(_server(folder))
+        served_by = stack.enter_context(_server(folder, "server"))
+        one_by_one = stack.enter_context(
+            _server(folder, "one-by-one", "recommender.batch_wait_ms=0")
+        )
         _write_answers(folder, models, requests)
         empty = stack.enter_context(_own_process(folder, "echo"))
         no_model = stack.enter_context(_own_process(folder, "no-model"))
@@ -144,11 +150,13 @@ def _measure(folder: Path, given: argparse.Namespace, served: int, asking: int) 
             name: Engine(stack.enter_context(grpc.insecure_channel(place.address)), place.process)
             for name, place in (
                 ("headrace", served_by),
+                ("one by one", one_by_one),
                 ("no model", no_model),
                 ("empty method", empty),
             )
         }
-        _wait_until_it_answers(engines["headrace"].channel, requests["Recommend"])
+        for name in ("headrace", "one by one"):
+            _wait_until_it_answers(engines[name].channel, requests["Recommend"])
         difference = _compare(engines["headrace"].channel, models, requests["Rank"])
         print(f"scores of Rank over gRPC and of the bare model differ by at most {difference:.1e}")
         cells = [
@@ -179,19 +187,20 @@ def _recommend_request() -> recommender_pb2.RecommendRequest:
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[Place]:
+def _server(folder: Path, name: str, *settings: str) -> Iterator[Place]:
     port = free_port()
     # So many clients as ask here are let in, where usually they would be told to come again.
     overrides = [
         "recommender.max_waiting=80", "server.threads=128", "metrics.server_port=0",
         f"recommender.num_candidates={NUM_RANKED}", "recommender.default_deadline_ms=60_000",
+        *settings,
     ]  # fmt: skip
     words = [word for one in overrides for word in ("--set", one)]
     command = [
         sys.executable, "-m", "app.cli", "serve", "--data-dir", str(folder / "data"),
         "--grpc", f"127.0.0.1:{port}", *words,
     ]  # fmt: skip
-    with process(command, folder / "server.log") as running:
+    with process(command, folder / f"{name}.log") as running:
         yield Place(f"127.0.0.1:{port}", running)
 
 
@@ -317,7 +326,9 @@ def _rounds(
     given: argparse.Namespace,
 ) -> list[Cell]:
     """Time both servers in rounds whose order turns around each time."""
-    names = [name for name in engines if method == "Rank" or name != "no model"]
+    left_out = {"no model"} if method == "Recommend" else set()
+    left_out |= {"one by one"} if clients == 1 else set()
+    names = [name for name in engines if name not in left_out]
     taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     for number in range(given.rounds):
         for name in names if number % 2 == 0 else reversed(names):
@@ -456,6 +467,11 @@ def _report(
         ratios[f"{method.lower()}_beyond_bare_ms"] = served.p50_ms - bare.p50_ms
         ratios[f"{method.lower()}_beyond_bare_cpu_ms"] = served.cpu_ms - bare.cpu_ms
         ratios[f"{method.lower()}_bare_over_served_p50"] = bare.p50_ms / served.p50_ms
+        for clients in CLIENTS[1:]:
+            together, apart = (at[method, one, clients] for one in ("headrace", "one by one"))
+            name = f"{method.lower()}_batched_{clients}"
+            ratios[f"{name}_rate"] = together.per_s / apart.per_s
+            ratios[f"{name}_cpu"] = apart.cpu_ms / together.cpu_ms
         best = max(at[method, "headrace", clients].per_s for clients in CLIENTS)
         ratios[f"{method.lower()}_rate_over_bare"] = best / bare.per_s
     ratios["batch_of_8_gain"] = batches[1] / batches[8]
