@@ -4,8 +4,9 @@
 
 `headrace serve --workers N` on the world of bench_serve, with workers that were forked from a
 process which had loaded libraries and the snapshot (`server.share_memory`), and with workers that
-each load for themselves. Memory is the proportional set size of workers and their parent: what
-processes share is divided among them. Before it is looked at, every worker has answered.
+each load for themselves. Memory is what workers and their parent hold together in anonymous pages,
+each page counted once; the code of libraries is not in it, as any process may share that. Before it
+is looked at, every worker has answered.
 That is at rest: deltas write to pages, which are then a worker's own.
 """
 
@@ -133,9 +134,11 @@ def _libraries(folder: Path) -> dict[str, float]:
 
 
 def _memory(server: psutil.Process) -> dict[str, float]:
-    """Return proportional and private memory, in MiB."""
+    """Return anonymous memory, what is shared divided by how many share it, and private, in MiB."""
+    lines = Path(f"/proc/{server.pid}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     full: Any = server.memory_full_info()
-    return {"pss": full.pss / 2**20, "private": full.uss / 2**20}
+    return {"pss": kib["Pss_Anon"] / 2**10, "private": full.uss / 2**20}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import grpc
 
 from protos.headrace.v1 import ranking_pb2, ranking_pb2_grpc
 from serving import convert, convert_answers
-from serving.batch import answer_each
+from serving.batch import BatchAnswers
 from serving.interceptors import remaining_s
 from serving.recommend import Recommender
 
@@ -14,8 +14,9 @@ from serving.recommend import Recommender
 class RankingServicer(ranking_pb2_grpc.RankingServicer):
     """Given items to ordered scores."""
 
-    def __init__(self, recommender: Recommender) -> None:
+    def __init__(self, recommender: Recommender, batches: BatchAnswers) -> None:
         self._recommender = recommender
+        self._batches = batches
 
     def Rank(  # noqa: N802 - the name is the service's
         self, request: ranking_pb2.RankRequest, context: grpc.ServicerContext
@@ -36,6 +37,6 @@ class RankingServicer(ranking_pb2_grpc.RankingServicer):
         """Answer several requests, each for itself."""
         convert.check_batch(request.requests)
         response = ranking_pb2.BatchRankResponse()
-        answers = answer_each(request.requests, lambda one: self.Rank(one, context))
+        answers = self._batches.answer_each(request.requests, lambda one: self.Rank(one, context))
         convert_answers.add_outcomes(response.outcomes, answers)
         return response

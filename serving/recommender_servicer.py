@@ -6,7 +6,7 @@ import grpc
 
 from protos.headrace.v1 import recommender_pb2, recommender_pb2_grpc
 from serving import convert, convert_answers
-from serving.batch import answer_each
+from serving.batch import BatchAnswers
 from serving.interceptors import remaining_s
 from serving.recommend import Recommender
 
@@ -14,8 +14,9 @@ from serving.recommend import Recommender
 class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
     """Retrieval, ranking and impression logging in one call."""
 
-    def __init__(self, recommender: Recommender) -> None:
+    def __init__(self, recommender: Recommender, batches: BatchAnswers) -> None:
         self._recommender = recommender
+        self._batches = batches
 
     def Recommend(  # noqa: N802 - the name is the service's
         self, request: recommender_pb2.RecommendRequest, context: grpc.ServicerContext
@@ -37,6 +38,8 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         """Answer several requests, each for itself."""
         convert.check_batch(request.requests)
         response = recommender_pb2.BatchRecommendResponse()
-        answers = answer_each(request.requests, lambda one: self.Recommend(one, context))
+        answers = self._batches.answer_each(
+            request.requests, lambda one: self.Recommend(one, context)
+        )
         convert_answers.add_outcomes(response.outcomes, answers)
         return response

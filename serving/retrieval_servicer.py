@@ -6,7 +6,7 @@ import grpc
 
 from protos.headrace.v1 import retrieval_pb2, retrieval_pb2_grpc
 from serving import convert, convert_answers
-from serving.batch import answer_each
+from serving.batch import BatchAnswers
 from serving.interceptors import remaining_s
 from serving.recommend import Recommender
 
@@ -14,8 +14,9 @@ from serving.recommend import Recommender
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
     """Catalog to candidates."""
 
-    def __init__(self, recommender: Recommender) -> None:
+    def __init__(self, recommender: Recommender, batches: BatchAnswers) -> None:
         self._recommender = recommender
+        self._batches = batches
 
     def Retrieve(  # noqa: N802 - the name is the service's
         self, request: retrieval_pb2.RetrieveRequest, context: grpc.ServicerContext
@@ -37,6 +38,8 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
         """Answer several requests, each for itself."""
         convert.check_batch(request.requests)
         response = retrieval_pb2.BatchRetrieveResponse()
-        answers = answer_each(request.requests, lambda one: self.Retrieve(one, context))
+        answers = self._batches.answer_each(
+            request.requests, lambda one: self.Retrieve(one, context)
+        )
         convert_answers.add_outcomes(response.outcomes, answers)
         return response

@@ -32,6 +32,7 @@ from protos.headrace.v1 import (
 )
 from serving.access import Access, AccessConfig
 from serving.admin_servicer import AdminServicer
+from serving.batch import BatchAnswers
 from serving.drift_servicer import DriftServicer
 from serving.events_servicer import EventsServicer
 from serving.gate import Gate
@@ -194,6 +195,7 @@ class ServerParts:
     threads: ThreadPoolExecutor
     draining: threading.Event
     senders: SlowSenders
+    batches: BatchAnswers
 
 
 class ServerHandle:
@@ -247,6 +249,7 @@ class ServerHandle:
         self._parts.server.stop(self._config.grace_s).wait()
         self._parts.senders.stop()
         self._parts.threads.shutdown(wait=True, cancel_futures=True)
+        self._parts.batches.stop()
 
 
 def create_server(
@@ -281,7 +284,8 @@ def create_server(
         options=_options(config),
         maximum_concurrent_rpcs=config.max_calls,
     )
-    _add_services(server, services, clock)
+    batches = BatchAnswers()
+    _add_services(server, services, batches, clock)
     readiness = _add_health(server, services.slot)
     reflection.enable_server_reflection(
         (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
@@ -292,6 +296,7 @@ def create_server(
         threads=threads,
         draining=services.draining,
         senders=senders,
+        batches=batches,
     )
     handle = ServerHandle(parts, config, clock)
     if not config.share_port:
@@ -320,14 +325,18 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
     return options
 
 
-def _add_services(server: grpc.Server, services: Services, clock: Clock) -> None:
+def _add_services(
+    server: grpc.Server, services: Services, batches: BatchAnswers, clock: Clock
+) -> None:
     """Add our services; generated code has no types."""
     answers = services.recommender
     events = EventsServicer(services.publisher, clock, services.draining)
     events_pb2_grpc.add_EventsServicer_to_server(events, server)
-    recommender_pb2_grpc.add_RecommenderServicer_to_server(RecommenderServicer(answers), server)
-    retrieval_pb2_grpc.add_RetrievalServicer_to_server(RetrievalServicer(answers), server)
-    ranking_pb2_grpc.add_RankingServicer_to_server(RankingServicer(answers), server)
+    recommender_pb2_grpc.add_RecommenderServicer_to_server(
+        RecommenderServicer(answers, batches), server
+    )
+    retrieval_pb2_grpc.add_RetrievalServicer_to_server(RetrievalServicer(answers, batches), server)
+    ranking_pb2_grpc.add_RankingServicer_to_server(RankingServicer(answers, batches), server)
     drift = DriftServicer(services.signals, services.draining)
     drift_pb2_grpc.add_DriftServicer_to_server(drift, server)
     admin = AdminServicer(services.snapshots, services.slot)
