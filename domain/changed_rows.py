@@ -37,6 +37,11 @@ class ChangedRows:
         """Note that rows changed; they may repeat."""
         self._flags[rows] = True
 
+    @property
+    def flags(self) -> NDArray[np.bool_]:
+        """Return the flags themselves, for compiled code that marks as it goes."""
+        return self._flags
+
     def mark_all(self) -> None:
         """Note that every row there is changed."""
         self._flags[: self._num_rows] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memory.error_memory import MemoryRead
+from memory.store import MemoryRead
 
 
 def estimate_errors(

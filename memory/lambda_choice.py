@@ -9,9 +9,7 @@ from domain.errors import ModelError, SnapshotError
 from domain.state import State
 from domain.state_reading import StateReader
 from memory.config import MemoryConfig
-
-_PROBABILITY_FLOOR = 1e-6
-"""No label counts as less likely than this: a clamp to 0 that proves wrong costs 13.8 nats."""
+from memory.lambda_gains import log_likelihoods
 
 
 class LambdaChoice:
@@ -43,10 +41,8 @@ class LambdaChoice:
         labels_NH: NDArray[np.float32],
     ) -> None:
         """Measure every grid value on labels that have just been revealed, then choose."""
-        # As `compensate` does it, for the whole grid at once; a base score is a probability.
-        score_GNH = np.clip(base_NH + self._grid_G[:, None, None] * error_NH, 0.0, 1.0)
-        gained_GNH = np.where(np.isnan(labels_NH), 0.0, _log_likelihood(score_GNH, labels_NH))
-        evidence_GH = self._evidence_GH + gained_GNH.sum(axis=1)
+        gained_GH = log_likelihoods(self._grid_G, base_NH, error_NH, labels_NH)
+        evidence_GH = self._evidence_GH + gained_GH
         self._evidence_GH = np.maximum(evidence_GH - evidence_GH.max(axis=0), -self._margin)
 
         leader_H = self._evidence_GH.argmax(axis=0)
@@ -69,10 +65,11 @@ class LambdaChoice:
             ModelError: the grid is another one, so the evidence would belong to other values, or
                 the number of heads differs.
         """
-        if not np.array_equal(state["grid"], self._grid_G):
+        if "evidence" not in state or not np.array_equal(state["grid"], self._grid_G):
+            rule = "" if "evidence" in state else " by another rule"
             raise ModelError(
                 f"memory.lambda_grid: expected {self._grid_G.tolist()} as configured, "
-                f"got {state['grid'].tolist()} as saved"
+                f"got {state['grid'].tolist()}{rule} as saved"
             )
         if state["evidence"].shape != self._evidence_GH.shape:
             raise ModelError(
@@ -103,12 +100,3 @@ class LambdaChoice:
     def apply_delta(self, index_H: NDArray[np.int64]) -> None:
         """Use the values that another choice uses."""
         self._index_H = index_H.copy()
-
-
-def _log_likelihood(
-    score_GNH: NDArray[np.float32], labels_NH: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Return ln of the probability given to each label, which is 0 or 1; NaN where unknown."""
-    of_label_GNH = 1.0 - np.abs(labels_NH.astype(np.float64) - score_GNH)
-    logarithm_GNH: NDArray[np.float64] = np.log(np.maximum(of_label_GNH, _PROBABILITY_FLOOR))
-    return logarithm_GNH

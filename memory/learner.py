@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,15 @@ from domain.errors import ModelError, SnapshotError
 from domain.state import State
 from domain.state_reading import StateReader
 from memory.compensator import compensate, estimate_errors
-from memory.config import MemoryConfig
-from memory.error_memory import ErrorMemory, MemoryDelta, MemoryRead
+from memory.config import Kind, MemoryConfig
 from memory.lambda_choice import LambdaChoice
+from memory.lambda_shares import FixedShares
+from memory.neighbours import Neighbours
+from memory.sketch import Sketch
+from memory.store import ErrorStore, MemoryRead
+
+_STORES: dict[Kind, type[Sketch] | type[Neighbours]] = {"sketch": Sketch, "neighbours": Neighbours}
+_GENERATORS: dict[Kind, bytes] = {"sketch": b"memory.hash", "neighbours": b"memory.sampling"}
 
 
 class ErrorMemoryLearner:
@@ -27,17 +34,21 @@ class ErrorMemoryLearner:
     """
 
     def __init__(self, config: MemoryConfig, hidden_size: int, num_heads: int, seed: int) -> None:
-        # Drawn from once, for the hash, which the state holds; so the generator is not kept.
-        generator = np.random.default_rng([seed, zlib.crc32(b"memory.hash")])
-        self._gamma = config.gamma
-        self._forgets = config.half_life_ms is not None
+        # The sketch draws its hash from it, once; neighbours keep it and save it.
+        generator = np.random.default_rng([seed, zlib.crc32(_GENERATORS[config.kind])])
+        self.config = config
         self._hidden_size = hidden_size
         self._num_heads = num_heads
-        self._memory = ErrorMemory(config, hidden_size, num_heads, generator)
-        self._choice = LambdaChoice(config, num_heads)
+        store = _STORES[config.kind]
+        self._memory: ErrorStore = store(config, hidden_size, num_heads, generator)
+        self._choice: LambdaChoice | FixedShares = (
+            LambdaChoice(config, num_heads)
+            if config.lambda_rule == "margin"
+            else FixedShares(config, num_heads)
+        )
         self._lock = threading.Lock()
         self._is_twin = False
-        self._checked: tuple[State, MemoryDelta, NDArray[np.int64]] | None = None
+        self._checked: tuple[State, Any, NDArray[Any]] | None = None
 
     @property
     def lambdas(self) -> NDArray[np.float32]:
@@ -46,12 +57,12 @@ class ErrorMemoryLearner:
 
     @property
     def num_bytes(self) -> int:
-        """Return the size of the sketch, which never changes."""
+        """Return the size of what is kept, which never changes."""
         return self._memory.num_bytes
 
     @property
     def empty_share(self) -> float:
-        """Return the share of buckets that count as empty, all heads together."""
+        """Return the share of buckets or slots that count as empty, all heads together."""
         with self._lock:
             return self._memory.empty_share
 
@@ -90,7 +101,7 @@ class ErrorMemoryLearner:
             ModelError: an array has another shape than (N, D) or (N, H).
         """
         self._check_shapes(hidden_ND, base_NH=base_NH)
-        return estimate_errors(self.read(hidden_ND), base_NH, self._gamma)
+        return estimate_errors(self.read(hidden_ND), base_NH, self.config.gamma)
 
     def learn(
         self,
@@ -105,7 +116,7 @@ class ErrorMemoryLearner:
 
         1. Take the error estimates from scoring time, or read them now, before any write.
         2. Measure the log loss of every lambda of the grid and choose.
-        3. Write (label, base score) into the buckets of the hidden states.
+        3. Write (label, base score) where the hidden states belong.
 
         `hidden_ND` and `base_NH` must be those of scoring time.
 
@@ -119,14 +130,35 @@ class ErrorMemoryLearner:
             return
         with self._lock:
             if errors_NH is None:
-                errors_NH = estimate_errors(self._memory.read(hidden_ND), base_NH, self._gamma)
+                errors_NH = estimate_errors(
+                    self._memory.read(hidden_ND), base_NH, self.config.gamma
+                )
             self._choice.observe(base_NH, errors_NH, labels_NH)
             self._memory.write(hidden_ND, base_NH, labels_NH, time_ms)
+
+    def rewrite(
+        self,
+        hidden_ND: NDArray[np.float32],
+        base_NH: NDArray[np.float32],
+        labels_NH: NDArray[np.float32],
+        times_ms_N: NDArray[np.int64],
+    ) -> None:
+        """Write examples again that were written before, as of when they were; lambda stays.
+
+        For the time after `reset`: `hidden_ND` are the hidden states under the model of now.
+
+        Raises:
+            ModelError: as `learn` says it.
+        """
+        assert not self._is_twin, "a twin learns from deltas only"
+        self._check_values(hidden_ND, base_NH, labels_NH, None)
+        with self._lock:
+            self._memory.rewrite(hidden_ND, base_NH, labels_NH, times_ms_N)
 
     @property
     def forgets(self) -> bool:
         """Return whether there is a half-life."""
-        return self._forgets
+        return self.config.half_life_ms is not None
 
     def scale_half_life(self, factor: float) -> None:
         """Forget at this many times the configured half-life from now on; not saved."""
@@ -183,12 +215,12 @@ class ErrorMemoryLearner:
         # What was checked just now is not checked again while readers wait.
         if checked is None or checked[0] is not state:
             checked = (state, *self._read_delta(state))
-        _, delta, index_H = checked
+        _, delta, chosen_H = checked
         with self._lock:
             self._memory.apply_delta(delta)
-            self._choice.apply_delta(index_H)
+            self._choice.apply_delta(chosen_H)
 
-    def _read_delta(self, state: State) -> tuple[MemoryDelta, NDArray[np.int64]]:
+    def _read_delta(self, state: State) -> tuple[Any, NDArray[Any]]:
         if not self._is_twin:
             raise SnapshotError("memory: expected a learner that follows, got one that learns")
         reader = StateReader(state, "memory")

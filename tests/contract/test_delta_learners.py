@@ -12,7 +12,7 @@ import pytest
 
 from domain.errors import SnapshotError
 from domain.state import State, state_hash
-from memory.config import MemoryConfig
+from memory.config import MemoryConfig, NeighboursConfig
 from memory.learner import ErrorMemoryLearner
 from ranking.aefs import AefsConfig
 from ranking.learner import RankingConfig, RankingModel
@@ -41,8 +41,20 @@ def ranking_that_selects() -> tuple[Any, Any, State]:
 
 
 def memory() -> tuple[Any, Any, State]:
+    return _memory(MemoryConfig(num_arrays=3, num_bits=4))
+
+
+def counting_memory() -> tuple[Any, Any, State]:
+    config = MemoryConfig(num_arrays=3, num_bits=4, half_life_ms=None, lambda_rule="shares")
+    return _memory(config)
+
+
+def neighbours_memory() -> tuple[Any, Any, State]:
+    return _memory(MemoryConfig(kind="neighbours", neighbours=NeighboursConfig(window=20)))
+
+
+def _memory(config: MemoryConfig) -> tuple[Any, Any, State]:
     rng = np.random.default_rng(1)
-    config = MemoryConfig(num_arrays=3, num_bits=4)
     learner, twin = (ErrorMemoryLearner(config, 5, 2, seed=4) for _ in range(2))
 
     def learn() -> None:
@@ -70,7 +82,17 @@ def _told(learner: Any, twin: Any, live_on: Callable[[], None]) -> tuple[Any, An
     return learner, twin, learner.take_delta()
 
 
-LEARNERS = pytest.mark.parametrize("lived", [ranking, ranking_that_selects, memory, retrieval])
+LEARNERS = pytest.mark.parametrize(
+    "lived",
+    [
+        ranking,
+        ranking_that_selects,
+        memory,
+        counting_memory,
+        neighbours_memory,
+        retrieval,
+    ],
+)
 
 
 def leaves(node: State, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -121,9 +143,9 @@ def test_poisoned_delta_is_refused(lived: Lived) -> None:
         node: Any = delta
         for key in path:
             node = node[key]
-        # Prices of items may be missing, which is NaN; everything else is a number.
+        # Prices of items may be missing, and labels, which is NaN; all else is a number.
         if isinstance(node, np.ndarray) and node.dtype.kind == "f" and node.size:
-            if path[0] == "columns":
+            if path[0] == "columns" or path[-1] == "labels":
                 continue
             with pytest.raises(SnapshotError, match="expected finite numbers"):
                 twin.apply_delta(spoilt(delta, path, "NaN"))

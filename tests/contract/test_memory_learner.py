@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from domain.learners import MemoryLearner
 from domain.state import state_hash
-from memory.config import MemoryConfig
+from memory.config import MemoryConfig, NeighboursConfig
 from memory.learner import ErrorMemoryLearner
 
 HIDDEN_SIZE, NUM_HEADS = 12, 2
 
-Make = Callable[[], MemoryLearner]
+Make = Callable[[], ErrorMemoryLearner]
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def make_default() -> MemoryLearner:
+def make_default() -> ErrorMemoryLearner:
     return ErrorMemoryLearner(MemoryConfig(), HIDDEN_SIZE, NUM_HEADS, seed=3)
 
 
-def make_as_in_the_paper() -> MemoryLearner:
+def make_as_in_the_paper() -> ErrorMemoryLearner:
     config = MemoryConfig(
         centring="none",
         half_life_ms=None,
@@ -33,6 +33,41 @@ def make_as_in_the_paper() -> MemoryLearner:
         prior_count=0.0,
     )
     return ErrorMemoryLearner(config, HIDDEN_SIZE, NUM_HEADS, seed=3)
+
+
+def make_counting() -> ErrorMemoryLearner:
+    """Nothing decays: counts are integers."""
+    config = MemoryConfig(half_life_ms=None, lambda_rule="shares")
+    return ErrorMemoryLearner(config, HIDDEN_SIZE, NUM_HEADS, seed=3)
+
+
+def make_neighbours() -> ErrorMemoryLearner:
+    config = MemoryConfig(kind="neighbours", neighbours=NeighboursConfig(window=1_000))
+    return ErrorMemoryLearner(config, HIDDEN_SIZE, NUM_HEADS, seed=3)
+
+
+def make_thinned_neighbours() -> ErrorMemoryLearner:
+    """As the paper has them, and with fewer than all examples kept."""
+    window = NeighboursConfig(window=500, count=16, min_error=0.1, keep_rate=0.5)
+    config = MemoryConfig(
+        kind="neighbours",
+        centring="none",
+        half_life_ms=None,
+        gamma=1.0,
+        prior_count=0.0,
+        lambda_rule="shares",
+        neighbours=window,
+    )
+    return ErrorMemoryLearner(config, HIDDEN_SIZE, NUM_HEADS, seed=3)
+
+
+MAKERS = [
+    make_default,
+    make_as_in_the_paper,
+    make_counting,
+    make_neighbours,
+    make_thinned_neighbours,
+]
 
 
 def stream(num_batches: int, seed: int = 0) -> list[Batch]:
@@ -49,7 +84,7 @@ def stream(num_batches: int, seed: int = 0) -> list[Batch]:
     return batches
 
 
-def teach(learner: MemoryLearner, batches: list[Batch], first_step: int = 0) -> None:
+def teach(learner: ErrorMemoryLearner, batches: list[Batch], first_step: int = 0) -> None:
     for step, batch in enumerate(batches, start=first_step):
         learner.learn(*batch, time_ms=step * 1_000)
 
@@ -161,6 +196,42 @@ def check_an_empty_batch_is_welcome(make: Make) -> None:
     assert learner.compensate(hidden_ND, base_NH).shape == (0, NUM_HEADS)
 
 
+def check_without_other_values_lambda_stays_zero(make: Make) -> None:
+    """However wrong the base is: with 0 alone in the grid it is reproduced, to the bit."""
+    learner = make()
+    config = replace(learner.config, lambda_grid=(0.0,))
+    learner = ErrorMemoryLearner(config, HIDDEN_SIZE, NUM_HEADS, seed=3)
+    teach(learner, stream(60))
+    hidden_ND, base_NH, _ = stream(1, seed=1)[0]
+    assert learner.read_errors(hidden_ND, base_NH).any()
+    assert learner.compensate(hidden_ND, base_NH).tobytes() == base_NH.tobytes()
+
+
+def check_one_sample_written_often_is_what_is_read(make: Make) -> None:
+    learner = make()
+    hidden_ND = stream(1)[0][0][:1]
+    base_NH, labels_NH = np.full((2, 1, NUM_HEADS), 0.2, np.float32)
+    labels_NH[:] = 1.0
+    for _ in range(400):
+        learner.learn(hidden_ND, base_NH, labels_NH, 0)
+    np.testing.assert_allclose(learner.read_errors(hidden_ND, base_NH), 0.8, atol=0.15)
+
+
+def check_written_again_after_a_reset_says_the_same(make: Make) -> None:
+    """As long as no centre moves in between: one batch, so that both have the same mean."""
+    learner, other = make(), make()
+    hidden_ND, base_NH, labels_NH = stream(1)[0]
+    learner.learn(hidden_ND, base_NH, labels_NH, 60_000)
+    other.learn(hidden_ND, base_NH, labels_NH, 60_000)
+    learner.reset()
+    assert not learner.read_errors(hidden_ND, base_NH).any()
+    learner.rewrite(hidden_ND, base_NH, labels_NH, np.full(len(base_NH), 60_000))
+    ours, theirs = (one.read_errors(hidden_ND, base_NH) for one in (learner, other))
+    if learner.config.neighbours.keep_rate == 1.0:  # else other ones are kept
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert ours.any()
+
+
 def check_memory_is_bounded(make: Make) -> None:
     learner = make()
     sizes = set()
@@ -182,11 +253,14 @@ CHECKS = [
     check_unknown_labels_teach_nothing,
     check_never_reads_its_own_write,
     check_an_empty_batch_is_welcome,
+    check_without_other_values_lambda_stays_zero,
+    check_one_sample_written_often_is_what_is_read,
+    check_written_again_after_a_reset_says_the_same,
     check_memory_is_bounded,
 ]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("make", [make_default, make_as_in_the_paper], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("make", MAKERS, ids=lambda m: m.__name__)
 def test_memory_learner_contract(make: Make, check: Callable[[Make], None]) -> None:
     check(make)

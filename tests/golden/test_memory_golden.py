@@ -28,8 +28,8 @@ def scattered(shape: tuple[int, ...], offset: int) -> np.ndarray:
 
 def test_codes_stay_what_they_were() -> None:
     hash_ = SignHash(3, 6, 8, np.random.default_rng(0))
-    hash_.planes_DLK = scattered((8, 6, 3), offset=1)
-    codes_NK = hash_.codes(scattered((5, 8), offset=2), np.full(8, 0.1, np.float32))
+    hash_.use(scattered((8, 6, 3), offset=1))
+    codes_NK = hash_.codes(scattered((5, 8), offset=2), np.full(8, 0.1, np.float32)).T
     assert codes_NK.tolist() == CODES
 
 

@@ -22,7 +22,7 @@ from domain.features import FeatureSchema, Field
 from domain.filters import ItemCondition
 from domain.requests import History, RetrievalRequest, UserView
 from domain.state import State, state_hash
-from memory.config import MemoryConfig
+from memory.config import MemoryConfig, NeighboursConfig
 from memory.learner import ErrorMemoryLearner
 from ranking.adaf2m2 import AdaF2M2Config
 from ranking.aefs import AefsConfig
@@ -140,13 +140,28 @@ def test_ranking_twin_follows_when_more_ids_left_than_are_remembered() -> None:
         np.testing.assert_array_equal(mine, other)
 
 
-@given(st.integers(0, 2**31), st.lists(st.integers(0, 4), min_size=1, max_size=5))
+SKETCH = MemoryConfig(
+    num_arrays=3, num_bits=4, half_life_ms=1_000, reset_every_ms=200_000, lambda_margin=0.5
+)
+MEMORIES = {
+    "sketch": SKETCH,
+    "counts": replace(SKETCH, half_life_ms=None, lambda_rule="shares", lambda_switch_rate=0.2),
+    "neighbours": replace(
+        SKETCH,
+        kind="neighbours",
+        neighbours=NeighboursConfig(window=30, count=5, min_error=0.3, keep_rate=0.7),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MEMORIES)
+@given(
+    seed=st.integers(0, 2**31), batches_between=st.lists(st.integers(0, 4), min_size=1, max_size=5)
+)
 @settings(max_examples=15, deadline=None)
-def test_memory_twin_compensates_the_same(seed: int, batches_between: list[int]) -> None:
+def test_memory_twin_compensates_the_same(kind: str, seed: int, batches_between: list[int]) -> None:
     rng = np.random.default_rng(seed)
-    config = MemoryConfig(
-        num_arrays=3, num_bits=4, half_life_ms=1_000, reset_every_ms=200_000, lambda_margin=0.5
-    )
+    config = MEMORIES[kind]
     learner, twin = (ErrorMemoryLearner(config, 5, 2, seed=4) for _ in range(2))
     time_ms = 0
 

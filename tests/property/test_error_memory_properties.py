@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from domain.state import state_hash
-from memory.config import MemoryConfig
-from memory.error_memory import ErrorMemory
+from memory.config import MemoryConfig, NeighboursConfig
 from memory.hashing import SignHash, sign_codes_numpy
 from memory.learner import ErrorMemoryLearner
+from memory.neighbours import Neighbours, search_numpy
+from memory.sketch import Sketch
 
 HIDDEN_SIZE, NUM_HEADS = 5, 2
 HALF_LIFE_MS = 1_000
@@ -87,6 +88,7 @@ class ListMemory:
 
 configs = st.builds(
     MemoryConfig,
+    lambda_rule=st.sampled_from(["margin", "shares"]),
     num_arrays=st.integers(1, 5),
     num_bits=st.integers(1, 6),
     centring=st.sampled_from(["running", "none"]),
@@ -116,7 +118,7 @@ def test_sketch_equals_the_list_of_all_writes(
     config: MemoryConfig, steps_ms: list[int], seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    memory = ErrorMemory(config, HIDDEN_SIZE, NUM_HEADS, np.random.default_rng(seed))
+    memory = Sketch(config, HIDDEN_SIZE, NUM_HEADS, np.random.default_rng(seed))
     twin = ListMemory(config, memory.save()["planes"])
     time_ms = 10**6
     for step_ms in steps_ms:
@@ -132,6 +134,101 @@ def test_sketch_equals_the_list_of_all_writes(
                 assert got == pytest.approx(twin.read(hidden_D, h), rel=1e-5, abs=1e-7)
 
 
+@given(seeds, st.sampled_from([1e-30, 1e-12, 1.0, 1e12, 1e30]))
+def test_codes_equal_the_plain_twin_where_rounding_decides(seed: int, size: float) -> None:
+    """States all but orthogonal to a plane: the sum is nothing but rounding."""
+    rng = np.random.default_rng(seed)
+    hash_ = SignHash(3, 4, 24, rng)
+    plane_D = hash_.planes_DLK[:, 0, 0].astype(np.float64)
+    hidden_ND = rng.normal(size=(40, 24))
+    hidden_ND -= (hidden_ND @ plane_D)[:, None] * plane_D / (plane_D @ plane_D)
+    hidden_ND = (hidden_ND * size).astype(np.float32)
+    no_centre_D = np.zeros(24, np.float32)
+    with np.errstate(all="ignore"):
+        expected_NK = sign_codes_numpy(hidden_ND, no_centre_D, hash_.planes_DLK)
+    np.testing.assert_array_equal(hash_.codes(hidden_ND, no_centre_D).T, expected_NK)
+
+
+@settings(max_examples=40)
+@given(seeds, st.integers(1, 30), st.integers(1, 8), st.booleans())
+def test_search_of_neighbours_equals_the_plain_twin(
+    seed: int, num_written: int, count: int, repeated: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    config = MemoryConfig(kind="neighbours", neighbours=NeighboursConfig(window=12, count=count))
+    memory = Neighbours(config, HIDDEN_SIZE, NUM_HEADS, rng)
+    hidden_ND, base_NH, _ = a_batch(rng, num_written)
+    if repeated:  # ties all over: the newer one is nearer
+        hidden_ND[:] = hidden_ND[rng.integers(2, size=num_written) % num_written]
+    memory.write(hidden_ND, base_NH, np.ones_like(base_NH), 0)
+    state = memory.save()
+    held = min(num_written, 12)
+    assert (state["order"] >= 0).sum() == held
+    query_ND = memory._units(np.concatenate([hidden_ND, a_batch(rng, 3)[0]]))
+    slots_Nk, cosine_Nk = memory._search(query_ND, held)
+    expected = search_numpy(query_ND, state["units"][:held], state["order"][:held], count)
+    np.testing.assert_array_equal(slots_Nk, expected[0])
+    np.testing.assert_array_equal(cosine_Nk, expected[1])
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.sampled_from([0, 333, 1_000, -500, 40_000]), min_size=1, max_size=6),
+    st.sampled_from([HALF_LIFE_MS, None]),
+    st.sampled_from([0.0, 2.0]),
+    seeds,
+)
+def test_neighbours_say_what_a_list_of_the_last_writes_says(
+    steps_ms: list[int], half_life_ms: int | None, prior_count: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    config = MemoryConfig(
+        kind="neighbours",
+        half_life_ms=half_life_ms,
+        prior_count=prior_count,
+        centring="none",
+        neighbours=NeighboursConfig(window=7, count=3),
+    )
+    memory = Neighbours(config, HIDDEN_SIZE, NUM_HEADS, rng)
+    written: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
+    newest_ms = time_ms = 10**6
+    for step_ms in steps_ms:
+        time_ms += step_ms
+        newest_ms = max(newest_ms, time_ms)
+        hidden_ND, base_NH, _ = a_batch(rng, size=int(rng.integers(1, 6)))
+        labels_NH = rng.integers(2, size=base_NH.shape).astype(np.float32)
+        memory.write(hidden_ND, base_NH, labels_NH, time_ms)
+        written += [(newest_ms, *row) for row in zip(hidden_ND, labels_NH, base_NH, strict=True)]
+        written = written[-7:]
+        for hidden_D in [*hidden_ND, *a_batch(rng, 2)[0]]:
+            got = memory.read(hidden_D[None])
+            cosines = [
+                float(h @ hidden_D / (np.linalg.norm(h) * np.linalg.norm(hidden_D)))
+                for _, h, _, _ in written
+            ]
+            best = sorted(range(len(written)), key=lambda i: -cosines[i])[:3]
+            ages = [
+                1.0 if half_life_ms is None else 0.5 ** ((newest_ms - written[i][0]) / half_life_ms)
+                for i in best
+            ]
+            support = sum(ages)
+            if support < config.min_count:
+                assert not got.trust.any()
+                continue
+            weights = [age * math.exp(cosines[i] / 0.1) for i, age in zip(best, ages, strict=True)]
+            trust = support / (support + prior_count)
+            mean_label = sum(w * written[i][2] for w, i in zip(weights, best, strict=True))
+            mean_base = sum(w * written[i][3] for w, i in zip(weights, best, strict=True))
+            np.testing.assert_allclose(got.trust[0], trust, rtol=1e-5)
+            np.testing.assert_allclose(got.support[0], support, rtol=1e-5)
+            np.testing.assert_allclose(
+                got.mean_label[0], trust * mean_label / sum(weights), rtol=1e-4, atol=1e-6
+            )
+            np.testing.assert_allclose(
+                got.mean_base[0], trust * mean_base / sum(weights), rtol=1e-4, atol=1e-6
+            )
+
+
 @given(
     hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 9)), elements=finite),
     st.integers(1, 4),
@@ -144,16 +241,30 @@ def test_codes_equal_the_plain_twin_and_ignore_the_rows_beside(
     rng = np.random.default_rng(seed)
     hash_ = SignHash(num_arrays, num_bits, hidden_ND.shape[1], rng)
     centre_D = rng.normal(size=hidden_ND.shape[1]).astype(np.float32)
-    codes_NK = hash_.codes(hidden_ND, centre_D)
+    codes_NK = hash_.codes(hidden_ND, centre_D).T
     np.testing.assert_array_equal(codes_NK, sign_codes_numpy(hidden_ND, centre_D, hash_.planes_DLK))
-    one_by_one_NK = np.concatenate([hash_.codes(row[None], centre_D) for row in hidden_ND])
+    one_by_one_NK = np.concatenate([hash_.codes(row[None], centre_D).T for row in hidden_ND])
     np.testing.assert_array_equal(codes_NK, one_by_one_NK)
     assert (codes_NK >= 0).all()
     assert (codes_NK < 2**num_bits).all()
 
 
+windows = st.builds(
+    MemoryConfig,
+    kind=st.just("neighbours"),
+    half_life_ms=st.sampled_from([HALF_LIFE_MS, None]),
+    neighbours=st.builds(
+        NeighboursConfig,
+        window=st.integers(1, 40),
+        count=st.integers(1, 8),
+        min_error=st.sampled_from([0.0, 0.4]),
+        keep_rate=st.sampled_from([0.5, 1.0]),
+    ),
+)
+
+
 @settings(max_examples=40)
-@given(configs, st.integers(0, 8), st.integers(0, 8), seeds)
+@given(configs | windows, st.integers(0, 8), st.integers(0, 8), seeds)
 def test_a_loaded_learner_goes_on_bit_for_bit(
     config: MemoryConfig, steps_before: int, steps_after: int, seed: int
 ) -> None:
@@ -172,7 +283,7 @@ def test_a_loaded_learner_goes_on_bit_for_bit(
 
 
 @settings(max_examples=40)
-@given(configs, seeds)
+@given(configs | windows, seeds)
 def test_scores_stay_probabilities_and_reading_changes_nothing(
     config: MemoryConfig, seed: int
 ) -> None:

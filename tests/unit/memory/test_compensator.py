@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from memory.compensator import compensate, estimate_errors
-from memory.error_memory import MemoryRead
+from memory.store import MemoryRead
 
 
 def a_read(trust: float, mean_label: float, mean_base: float) -> MemoryRead:
-    return MemoryRead(*(np.array([[x]]) for x in (trust, mean_label, mean_base, 0.0, 0.0)))
+    return MemoryRead(*(np.array([[x]]) for x in (trust, mean_label, mean_base, 0.0)))
 
 
 @pytest.mark.parametrize(("gamma", "expected"), [(1.0, 0.8 - 0.3), (0.0, 0.8 - 0.6), (0.5, 0.35)])

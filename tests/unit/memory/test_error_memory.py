@@ -10,14 +10,14 @@ import pytest
 from domain.errors import ModelError
 from memory import kernels
 from memory.config import MemoryConfig
-from memory.error_memory import ErrorMemory
+from memory.sketch import Sketch
 
 HOUR_MS = 3_600_000
 
 
-def make_memory(num_heads: int = 1, **settings: Any) -> ErrorMemory:
+def make_memory(num_heads: int = 1, **settings: Any) -> Sketch:
     chosen = {"num_arrays": 6, "num_bits": 8, "centring": "none", "prior_count": 0.0} | settings
-    return ErrorMemory(MemoryConfig(**chosen), 16, num_heads, np.random.default_rng(0))
+    return Sketch(MemoryConfig(**chosen), 16, num_heads, np.random.default_rng(0))
 
 
 def some_hidden(num_rows: int, seed: int = 1) -> np.ndarray:
@@ -30,7 +30,7 @@ def column(*values: float) -> np.ndarray:
 
 def test_read_knows_nothing_when_the_memory_is_empty() -> None:
     read = make_memory().read(some_hidden(3))
-    for values_NH in (read.trust, read.mean_label, read.mean_base, read.similarity, read.support):
+    for values_NH in (read.trust, read.mean_label, read.mean_base, read.support):
         np.testing.assert_array_equal(values_NH, np.zeros((3, 1)))
 
 
@@ -70,8 +70,8 @@ def test_density_is_the_share_of_all_writes_that_share_the_bucket() -> None:
     for hidden_ND, times in ((here_ND, 3), (opposite_ND, 1)):
         for _ in range(times):
             memory.write(hidden_ND, column(0.5), column(1.0), time_ms=0)
-    assert memory.read(here_ND).similarity[0, 0] == pytest.approx(0.75)
-    assert memory.read(opposite_ND).similarity[0, 0] == pytest.approx(0.25)
+    assert memory.density(here_ND)[0, 0] == pytest.approx(0.75)
+    assert memory.density(opposite_ND)[0, 0] == pytest.approx(0.25)
 
 
 def test_attention_prefers_the_fuller_bucket_when_tau_is_small() -> None:
@@ -187,12 +187,31 @@ def test_the_sketch_takes_twelve_bytes_per_bucket_and_never_grows() -> None:
     for i in range(5):
         hidden_ND = some_hidden(200, seed=i)
         memory.write(hidden_ND, np.full((200, 3), 0.5), np.ones((200, 3)), time_ms=i * HOUR_MS)
-        sizes.add(memory.save()["buckets"].nbytes)
+        sizes.add(sum(memory.save()[name].nbytes for name in ("counts", "bases")))
     assert sizes == {memory.num_bytes}
 
 
 def test_the_paper_s_example_takes_141_6_megabytes() -> None:
-    assert 12 * 180 * 2**16 == 141_557_760  # K = 180, L = 16, one head
+    for half_life_ms in (None, HOUR_MS):  # integers or not
+        memory = make_memory(num_arrays=180, num_bits=16, half_life_ms=half_life_ms)
+        assert memory.num_bytes == 12 * 180 * 2**16 == 141_557_760
+
+
+def test_counts_are_integers_where_every_example_counts_one() -> None:
+    memory = make_memory(half_life_ms=None)
+    memory.write(some_hidden(50), np.full((50, 1), 0.5), np.ones((50, 1)), time_ms=0)
+    assert memory.save()["counts"].dtype == np.int32
+    assert memory.save()["counts"][..., 0].sum() == 6 * 50
+    assert make_memory(half_life_ms=HOUR_MS).save()["counts"].dtype == np.float32
+    with pytest.raises(ModelError, match=r"memory\.counts: expected float32 .*got int32"):
+        make_memory(half_life_ms=HOUR_MS).load(memory.save())
+
+
+def test_two_identical_states_always_share_every_bucket() -> None:
+    memory = make_memory(num_arrays=16, num_bits=16, half_life_ms=None)
+    memory.write(some_hidden(300), np.full((300, 1), 0.5), np.ones((300, 1)), time_ms=0)
+    assert (memory.read(some_hidden(300)).support >= 1.0).all(), "each of 16 arrays holds it"
+    assert memory.read(some_hidden(300)).trust == pytest.approx(1.0)
 
 
 def test_centring_spreads_states_over_buckets_when_they_share_a_large_part() -> None:
@@ -204,7 +223,7 @@ def test_centring_spreads_states_over_buckets_when_they_share_a_large_part() -> 
         for start in range(0, 2_000, 100):
             rows = hidden_ND[start : start + 100]
             memory.write(rows, np.full((100, 1), 0.5), np.ones((100, 1)), time_ms=0)
-        filled[centring] = np.count_nonzero(memory.save()["buckets"][..., 0])
+        filled[centring] = np.count_nonzero(memory.save()["counts"][..., 0])
     assert filled["running"] > 10 * filled["none"]  # usually 1382 against 33
 
 
@@ -228,9 +247,9 @@ def test_the_memory_resets_itself_when_the_refresh_interval_has_passed() -> None
 
 def test_load_refuses_when_the_state_has_other_sizes() -> None:
     state = make_memory(num_bits=8).save()
-    with pytest.raises(ModelError, match=r"memory\.planes: expected shape .* got "):
+    with pytest.raises(ModelError, match=r"memory\.planes: expected float32 of shape .* got "):
         make_memory(num_bits=9).load(state)
-    with pytest.raises(ModelError, match=r"memory\.buckets: expected shape .* got "):
+    with pytest.raises(ModelError, match=r"memory\.counts: expected float32 of shape .* got "):
         make_memory(num_heads=2).load(state)
 
 

@@ -166,7 +166,7 @@ def test_learn_refuses_and_changes_nothing_when_a_value_makes_no_sense(
     arrays[field][3, 0] = value
     with pytest.raises(ModelError, match=message):
         learner.learn(**arrays, time_ms=0)
-    assert not learner.save()["memory"]["buckets"].any()
+    assert not learner.save()["memory"]["counts"].any()
 
 
 def test_shapes_are_named_when_they_differ() -> None:

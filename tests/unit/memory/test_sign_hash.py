@@ -16,17 +16,17 @@ def make_hash(num_arrays: int, num_bits: int, hidden_size: int = 64, seed: int =
 
 def test_codes_follow_the_signs_when_the_planes_are_the_axes() -> None:
     hash_ = make_hash(num_arrays=1, num_bits=3, hidden_size=3)
-    hash_.planes_DLK = np.eye(3, dtype=np.float32)[:, :, None]
+    hash_.use(np.eye(3, dtype=np.float32)[:, :, None])
     hidden_ND = np.array([[1, -1, 1], [-1, -1, -1], [5, 1, 1], [0, 0, 1]], np.float32)
-    codes_NK = hash_.codes(hidden_ND, np.zeros(3, np.float32))
+    codes_NK = hash_.codes(hidden_ND, np.zeros(3, np.float32)).T
     assert codes_NK.tolist() == [[0b101], [0b000], [0b111], [0b001]]
 
 
 def test_codes_use_the_centre_when_one_is_given() -> None:
     hash_ = make_hash(num_arrays=1, num_bits=1, hidden_size=1)
-    hash_.planes_DLK = np.ones((1, 1, 1), np.float32)
+    hash_.use(np.ones((1, 1, 1), np.float32))
     hidden_ND = np.array([[1], [3]], np.float32)
-    assert hash_.codes(hidden_ND, np.array([2], np.float32)).tolist() == [[0], [1]]
+    assert hash_.codes(hidden_ND, np.array([2], np.float32)).tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize(("num_rows", "hidden_size"), [(1, 1), (2, 4), (7, 63), (16, 65)])
@@ -36,7 +36,7 @@ def test_codes_equal_the_plain_twin_when_sizes_are_odd(num_rows: int, hidden_siz
     hidden_ND = rng.normal(size=(num_rows, hidden_size)).astype(np.float32)
     centre_D = rng.normal(size=hidden_size).astype(np.float32)
     expected_NK = sign_codes_numpy(hidden_ND, centre_D, hash_.planes_DLK)
-    np.testing.assert_array_equal(hash_.codes(hidden_ND, centre_D), expected_NK)
+    np.testing.assert_array_equal(hash_.codes(hidden_ND, centre_D).T, expected_NK)
 
 
 def test_codes_are_the_same_when_the_array_is_read_only_or_strided() -> None:
