@@ -14,6 +14,7 @@ from app.commands import (
     dead_letters,
     demo,
     drift,
+    evaluate,
     freshness,
     publish,
     replay,
@@ -56,6 +57,7 @@ app.command("compare")(compare.compare)
 app.command("publish")(publish.publish)
 app.command("validate")(validate.validate)
 app.command("freshness")(freshness.freshness)
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(drift.app, name="drift")
 app.add_typer(datasets.app, name="datasets")

@@ -23,6 +23,7 @@ DECISIVE = (
     "train_loop",
     "ranking",
     "memory",
+    "memory_rewriting",
     "retrieval",
     "prequential_quality",
     "prequential_ranks",

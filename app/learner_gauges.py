@@ -50,6 +50,7 @@ class LearnerGauges:
         metrics.stream.step_seconds.observe(self._clock.stopwatch_s() - self._began_s)
         metrics.retrieval.catalog_items.set(learners.retrieval.num_items)
         metrics.ranking.embedding_rows.set(learners.ranking.num_rows)
+        metrics.memory.size_bytes.set(learners.memory.num_bytes)
         for head, value in zip(self._heads, learners.memory.lambdas.tolist(), strict=True):
             metrics.memory.weight.labels(head=head).set(value)
 

@@ -49,6 +49,7 @@ from stream.feature_store import FeatureStoreConfig
 from stream.joiner import JoinerConfig
 from stream.journal import JournalConfig
 from stream.kafka_settings import KafkaConfig
+from stream.memory_rewriting import MemoryRewritingConfig
 from stream.reaction_config import ReactionsConfig
 from stream.train_loop import TrainLoopConfig
 from stream.trainer_config import TrainerConfig
@@ -82,6 +83,7 @@ class Settings(BaseModel):
     train_loop: TrainLoopConfig = TrainLoopConfig()
     ranking: RankingConfig = RankingConfig()
     memory: MemoryConfig = MemoryConfig()
+    memory_rewriting: MemoryRewritingConfig = MemoryRewritingConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     journal: JournalConfig = JournalConfig()

@@ -27,6 +27,7 @@ from stream.feature_store import FeatureStore
 from stream.joiner import Joiner
 from stream.journal import JournalFacts, StepJournal
 from stream.journal_files import JournalFolder
+from stream.memory_rewriting import MemoryRewriting
 from stream.observer import LoopObserver
 from stream.reactions import Reactions
 from stream.train_loop import LoopParts, TrainLoop
@@ -58,6 +59,9 @@ def build_loop(
         retrieval=learners.retrieval,
         observers=observers,
         reactions=reactions,
+        rewriting=(
+            MemoryRewriting(settings.memory_rewriting) if settings.memory_rewriting.window else None
+        ),
     )
     return TrainLoop(parts, settings.train_loop, metrics)
 

@@ -78,6 +78,18 @@ class MemoryLearner(DeltaLearner, Protocol):
         now, before writing, which credits the memory with what it heard in between.
         """
 
+    def rewrite(
+        self,
+        hidden_ND: NDArray[np.float32],
+        base_NH: NDArray[np.float32],
+        labels_NH: NDArray[np.float32],
+        times_ms_N: NDArray[np.int64],
+    ) -> None:
+        """Write examples again after `reset`, as of when they were written; measures nothing."""
+
+    def reset(self) -> None:
+        """Forget what was written, as when the base model is replaced."""
+
     def save(self) -> State:
         """Return everything `load` needs, as plain data."""
 

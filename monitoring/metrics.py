@@ -300,6 +300,7 @@ class MemoryMetrics:
         self.weight = make.gauge(
             "memory_lambda", "Weight of the correction; 0 is no correction.", head=CONFIGURED
         )
+        self.size_bytes = make.gauge("memory_size_bytes", "What the memory keeps, in bytes.")
 
 
 class MonitoringMetrics:

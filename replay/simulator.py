@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 import numpy as np
@@ -48,6 +48,10 @@ class SimulatedDataset:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self.world = World(scenario)
+
+    def drawn(self, seed: int) -> SimulatedDataset:
+        """Return another draw of the same scenario."""
+        return SimulatedDataset(replace(self._scenario, seed=seed))
 
     @property
     def name(self) -> str:

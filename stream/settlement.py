@@ -12,6 +12,7 @@ import numpy as np
 from domain.examples import JoinedExample, LabeledRequest
 from domain.learners import MemoryLearner
 from domain.state import State
+from stream.memory_rewriting import Taught
 from stream.observer import Measured
 from stream.pending import PendingRequests, examples_from, examples_state
 from stream.sampling_scale import on_sampled_scale
@@ -96,11 +97,16 @@ class Settlement:
             measured.append(Measured(example, pending.session, base_H, compensated_H, served))
         return measured
 
-    def teach(self, memory: MemoryLearner, measured: Sequence[Measured], time_ms: int) -> None:
-        """Write errors of real impressions; sampled negatives live on another scale."""
+    def teach(
+        self, memory: MemoryLearner, measured: Sequence[Measured], time_ms: int
+    ) -> list[JoinedExample]:
+        """Write errors of real impressions, and return them.
+
+        Sampled negatives live on another scale.
+        """
         rows = [one.example for one in measured if not one.example.organic]
         if not rows:
-            return
+            return rows
         base, hidden, errors = [], [], []
         for example in rows:
             pending = self._pending.get(example.impression_id)
@@ -115,6 +121,21 @@ class Settlement:
         memory.learn(
             np.stack(hidden), np.stack(base), labels_NH, time_ms, errors_NH=np.stack(errors)
         )
+        return rows
+
+    def taught(self, examples: Sequence[JoinedExample], time_ms: int) -> list[Taught]:
+        """Return what was written to the memory, by request, so that it can be written again."""
+        taught = []
+        for group in group_by_impression(examples):
+            pending = self._pending.get(group[0].impression_id)
+            assert pending is not None
+            assert pending.base_NH is not None
+            items_M = np.array([example.item_index for example in group], np.int64)
+            labels_MH = np.array([example.labels for example in group], np.float32)
+            taught.append(
+                Taught(pending.captured, items_M, labels_MH, pending.base_NH[items_M], time_ms)
+            )
+        return taught
 
     def forget(self, num_waiting: int) -> list[str]:
         """Drop requests that no label can reach any more, and return their impression ids.

@@ -29,6 +29,7 @@ from stream.batcher import Batcher
 from stream.deduplicator import Deduplicator
 from stream.feature_store import FeatureStore
 from stream.joiner import Joiner, ScoreDemand
+from stream.memory_rewriting import MemoryRewriting
 from stream.observer import Arrivals, Demand, LoopObserver
 from stream.pending import PendingRequest, PendingRequests
 from stream.positives import PositiveQueue
@@ -70,6 +71,7 @@ class LoopParts:
     Attributes:
         observers: who watches; they never change what is learned.
         reactions: what is done about drift that an observer has found; None does nothing.
+        rewriting: writes the memory anew under the model of now; None lets it be.
     """
 
     schema: FeatureSchema
@@ -84,6 +86,7 @@ class LoopParts:
     retrieval: RetrievalLearner
     observers: Sequence[LoopObserver] = field(default=())
     reactions: Reactions | None = None
+    rewriting: MemoryRewriting | None = None
 
 
 @dataclass(slots=True)
@@ -178,8 +181,12 @@ class TrainLoop:
             observer.on_measured(measured)
             observer.on_ranks(actions, ranks)
 
-        self._settlement.teach(parts.memory, measured, parts.watermark.newest_ms)
+        newest_ms = parts.watermark.newest_ms
+        taught = self._settlement.teach(parts.memory, measured, newest_ms)
         ranking = parts.ranking.learn(self._settlement.labeled(groups))
+        if parts.rewriting is not None:
+            parts.rewriting.observe(self._settlement.taught(taught, newest_ms))
+            parts.rewriting.advance(parts.ranking, parts.memory)
         retrieval = parts.retrieval.learn(actions)
         forgotten = self._settlement.forget(len(parts.batcher))
         for observer in parts.observers:
@@ -275,6 +282,7 @@ class TrainLoop:
             "batcher": parts.batcher.save(),
             "observers": {name: one.save() for name, one in self._observers()},
             "reactions": None if parts.reactions is None else parts.reactions.save(),
+            "rewriting": None if parts.rewriting is None else parts.rewriting.save(),
         }
 
     def load(self, state: State) -> None:
@@ -302,6 +310,8 @@ class TrainLoop:
         # Without a state nothing is in force: reactions were off then.
         if parts.reactions is not None and state.get("reactions") is not None:
             parts.reactions.load(state["reactions"])
+        if parts.rewriting is not None and state.get("rewriting") is not None:
+            parts.rewriting.load(state["rewriting"])
 
     def _observers(self) -> list[tuple[str, LoopObserver]]:
         observers = self._parts.observers
