@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from app.settings import Settings
 from app.trainer_wiring import build_loop
 from domain.clock import SystemClock
 from domain.errors import ConfigError
-from memory.config import MemoryConfig
+from memory.config import Kind, LambdaRule, MemoryConfig
 from memory.learner import ErrorMemoryLearner
 from monitoring.log_setup import set_up_logging
 from monitoring.metrics import Metrics
@@ -115,11 +116,27 @@ def _slots(
             learners.ranking,
             learners.ranking.copy(),
             slots,
-            lambda: ErrorMemoryLearner(
-                configs.memory, configs.ranking.hidden[-1], len(schema.heads), configs.seed
-            ),
+            lambda: _memory(configs, configs.memory, len(schema.heads)),
             config,
+            {
+                f"memory, {name}": partial(_memory, configs, other, len(schema.heads))
+                for name, other in _others(configs.memory).items()
+            },
         )
+
+
+def _memory(configs: LearnerConfigs, memory: MemoryConfig, num_heads: int) -> ErrorMemoryLearner:
+    return ErrorMemoryLearner(memory, configs.ranking.hidden[-1], num_heads, configs.seed)
+
+
+def _others(memory: MemoryConfig) -> dict[str, MemoryConfig]:
+    """Return the memory with the other rule for lambda, and the memory of the other kind."""
+    rule: LambdaRule = "shares" if memory.lambda_rule == "margin" else "margin"
+    kind: Kind = "neighbours" if memory.kind == "sketch" else "sketch"
+    return {
+        f"lambda by {rule}": replace(memory, lambda_rule=rule),
+        kind: replace(memory, kind=kind),
+    }
 
 
 def write_reports(report: dict[str, Any], files: dict[str, Path | None]) -> list[Path]:

@@ -16,7 +16,7 @@ The first slot is the same for all. A memory begins empty, with lambda 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -117,6 +117,7 @@ def run_slots(
     slots: Sequence[Sequence[ShownList]],
     make_memory: Callable[[], SlotMemory],
     config: IncrementalConfig,
+    others: Mapping[str, Callable[[], SlotMemory]] | None = None,
 ) -> list[Slot]:
     """Lead every method through the slots.
 
@@ -126,9 +127,11 @@ def run_slots(
         slots: shown lists with their labels.
         make_memory: makes an empty error memory.
         config: how slots are learned.
+        others: memories of another make, by name, that are compared with it over the base.
     """
     rankers = {"base": base, "incctr": incremental}
     methods = _methods(make_memory, config)
+    methods += [_Method(name, "base", make()) for name, make in (others or {}).items()]
     done = []
     for lists in slots:
         lists = [one for one in lists if one.labels]

@@ -16,7 +16,7 @@ from replay.incremental import IncrementalConfig, Slot, SlotScores
 
 METRICS = ("auc", "gauc", "ne")
 _TITLES = {"auc": "AUC", "gauc": "session GAUC", "ne": "NE"}
-_COLOURS = ("#999999", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73")
+_COLOURS = ("#999999", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#8B5FBF")
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 1.2rem; }

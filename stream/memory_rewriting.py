@@ -84,8 +84,9 @@ class MemoryRewriting:
             self._taught.append(one)
             self._num_examples += len(one.item_indices)
         while self._num_examples > self._config.window:
-            self._num_examples -= len(self._taught.popleft().item_indices)
-        self._to_write = min(self._to_write, self._num_examples)
+            forgotten = len(self._taught.popleft().item_indices)
+            self._num_examples -= forgotten
+            self._to_write = max(self._to_write - forgotten, 0)
 
     def begin(self, memory: MemoryLearner) -> None:
         """Empty the memory, to be filled again: the model is another one now."""
