@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from memory import kernels
 
-_ROWS_AT_A_TIME = 512
-"""Their sums for 192 planes take 400 kB, which stays in a core's cache until signs are packed."""
+_SUMS_AT_A_TIME = 100_000
+"""These take 400 kB, which stay in a core's cache until their signs are packed."""
 _ROUNDING = 2.0**-22
 """Two ways of adding D products of float32 differ by less than D * 2**-23 times the product of the
 lengths (each is off by at most D * 2**-24 of it; Higham, Accuracy and Stability of Numerical
@@ -45,36 +45,35 @@ class SignHash:
         self._planes_DM = self.planes_DLK.reshape(len(planes_DLK), -1)
         self._planes_MD = np.ascontiguousarray(self._planes_DM.T)
         longest = np.linalg.norm(self._planes_DM.astype(np.float64), axis=0).max()
-        self._doubt_per_length = float(longest) * _ROUNDING * len(planes_DLK)
-        self._certain_length = _OVERFLOW / max(float(longest), 1.0)
+        self._bounds = (
+            float(longest) * _ROUNDING * len(planes_DLK),
+            _TINY,
+            _OVERFLOW / max(float(longest), 1.0),
+        )
+        self._rows_at_a_time = min(max(_SUMS_AT_A_TIME // len(self._planes_MD), 32), 512)
 
     def codes(
         self, hidden_ND: NDArray[np.float32], centre_D: NDArray[np.float32]
     ) -> NDArray[np.int32]:
         """Return (K, N) bucket numbers, each row's independent of the rows beside it."""
         codes_KN = np.empty((self.planes_DLK.shape[2], len(hidden_ND)), np.int32)
-        for start in range(0, len(hidden_ND), _ROWS_AT_A_TIME):
-            rows = hidden_ND[start : start + _ROWS_AT_A_TIME]
-            centred_ND = np.empty(rows.shape, np.float32)
-            np.subtract(rows, centre_D, out=centred_ND, casting="same_kind")
+        for start in range(0, len(hidden_ND), self._rows_at_a_time):
+            rows = hidden_ND[start : start + self._rows_at_a_time]
+            # A read-only or strided array would make Numba compile once more, in mid-request.
+            rows = np.require(rows, np.float32, ["C", "W"])
+            centred_ND, doubt_N = np.empty(rows.shape, np.float32), np.empty(len(rows), np.float32)
+            kernels.centre(rows, centre_D, self._bounds, centred_ND, doubt_N)
             with np.errstate(over="ignore", invalid="ignore"):  # then nothing is taken for certain
                 sums_MN = self._planes_MD @ centred_ND.T
-                doubt_N = self._doubt(np.sqrt(np.einsum("nd,nd->n", centred_ND, centred_ND)))
             kernels.pack_signs(
                 sums_MN.view(np.int32),
-                doubt_N.view(np.int32),
+                doubt_N.view(np.int32) & 0x7FFFFFFF,
                 centred_ND,
                 self._planes_DM,
                 start,
                 codes_KN,
             )
         return codes_KN
-
-    def _doubt(self, length_N: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return below which size the sign of a sum is not certain; the largest NaN for always."""
-        doubt_N = (length_N * self._doubt_per_length + _TINY).astype(np.float32)
-        doubt_N.view(np.int32)[~(length_N < self._certain_length)] = 0x7FFFFFFF
-        return doubt_N
 
 
 def sign_codes_numpy(

@@ -26,12 +26,33 @@ DENSITY, COUNT, LOG_COUNT, POOLED = range(4)
 temperature of 1, where exp(ln(1 + count)) needs neither."""
 
 
-def compiled(kernel: Callable[..., None]) -> Any:
-    """Compile on first call; keep the result on disk where a cache folder can be written."""
+def compiled(kernel: Callable[..., None], *, in_any_order: bool = False) -> Any:
+    """Compile on first call; keep the result on disk where a cache folder can be written.
+
+    With `in_any_order` sums may be added up in another order, which is faster.
+    """
+    options: dict[str, Any] = {"fastmath": {"reassoc", "contract"}} if in_any_order else {}
     try:
-        return numba.njit(kernel, nogil=True, cache=True)
+        return numba.njit(kernel, nogil=True, cache=True, **options)
     except RuntimeError:  # "cannot cache function": a read-only installation without a home
-        return numba.njit(kernel, nogil=True)
+        return numba.njit(kernel, nogil=True, **options)
+
+
+def _centre(hidden_ND, centre_D, bounds, centred_ND, doubt_N):  # type: ignore[no-untyped-def]
+    """Take the centre off each row, and say below which size its sums' signs are not certain.
+
+    `bounds` are the doubt for each unit of length, the least doubt, and the length from which on
+    nothing is certain: then the doubt is above all numbers.
+    """
+    per_length, least, longest = bounds
+    for n in range(hidden_ND.shape[0]):
+        square = np.float32(0)
+        for d in range(hidden_ND.shape[1]):
+            value = hidden_ND[n, d] - centre_D[d]
+            centred_ND[n, d] = value
+            square += value * value
+        length = math.sqrt(square)
+        doubt_N[n] = np.float32(per_length * length + least) if length < longest else np.nan
 
 
 def _pack_signs(sums_MN, doubt_N, centred_ND, planes_DM, start, codes_KN):  # type: ignore[no-untyped-def]
@@ -159,6 +180,7 @@ _weigh = compiled(_attention)
 _likeness = compiled(_similarity)
 _decide = compiled(_decide_signs)
 add_up = compiled(_add_up)
+centre = compiled(_centre, in_any_order=True)
 pack_signs = compiled(_pack_signs)
 write = compiled(_write)
 read = compiled(_read)
