@@ -24,8 +24,9 @@ from monitoring.metrics import Metrics
 from monitoring.session_ids import SessionIds
 from replay.dataset import Dataset
 from replay.incremental import IncrementalConfig, Slot, run_slots
-from replay.incremental_recording import NoRetrieval, SlotRecorder
+from replay.incremental_recording import SlotRecorder
 from replay.incremental_report import markdown, measure, page, tsv
+from replay.quiet_learners import QuietMemory, QuietRetrieval
 from replay.run import count_demands, replay_events
 from replay.simulator import SimulatedDataset
 from stream.train_loop import TrainLoop
@@ -98,15 +99,8 @@ def _slots(
         (len(schema.heads), configs.ranking.hidden[-1]),
         config.live_counters,
     )
-    # In the loop itself nothing is corrected, so its memory is idle.
-    idle = ErrorMemoryLearner(
-        MemoryConfig(num_arrays=1, num_bits=1, lambda_grid=(0.0,)),
-        configs.ranking.hidden[-1],
-        len(schema.heads),
-        settings.seed,
-    )
     loop = build_loop(settings, schema, learners, Metrics())
-    parts = replace(loop.parts, ranking=recorder, memory=idle, retrieval=NoRetrieval())
+    parts = replace(loop.parts, ranking=recorder, memory=QuietMemory(), retrieval=QuietRetrieval())
     loop = TrainLoop(replace(parts, rewriting=None), settings.train_loop, Metrics())
     with console.status(f"seed {settings.seed}: the base learns, the rest is recorded"):
         replay_events(dataset.events(), loop, lambda events, time_ms: None)

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domain.errors import DatasetError
-from domain.events import ItemUpdate
-from domain.examples import LabeledRequest, LearnReport, PositiveAction
+from domain.examples import LabeledRequest, LearnReport
 from domain.learners import RankingLearner
 from domain.requests import (
-    Candidates,
     CapturedRequest,
     RankingRequest,
     RankingScores,
-    RetrievalRequest,
 )
 from domain.state import State
 from monitoring.session_ids import SessionIds
@@ -163,42 +159,3 @@ class SlotRecorder:
     def apply_delta(self, state: State) -> None:
         """Apply a delta of the model."""
         self._model.apply_delta(state)
-
-
-class NoRetrieval:
-    """A retrieval learner that knows no items: for a loop in which only ranking counts."""
-
-    def observe_item(self, update: ItemUpdate) -> None:
-        """Pass the item over."""
-
-    def retrieve(self, request: RetrievalRequest) -> Candidates:
-        """Find nothing."""
-        return Candidates((), np.zeros(0, np.float32))
-
-    def target_ranks(self, batch: Sequence[PositiveAction]) -> NDArray[np.int64]:
-        """Evaluate nothing."""
-        return np.zeros(len(batch), np.int64)
-
-    def learn(self, batch: Sequence[PositiveAction]) -> LearnReport:
-        """Learn nothing."""
-        return LearnReport(loss=float("nan"), examples=0)
-
-    def save(self) -> State:
-        """Return nothing."""
-        return {}
-
-    def load(self, state: State) -> None:
-        """Take nothing."""
-
-    def take_delta(self) -> State:
-        """Return nothing."""
-        return {}
-
-    def follow(self) -> None:
-        """Do nothing."""
-
-    def check_delta(self, state: State) -> None:
-        """Check nothing."""
-
-    def apply_delta(self, state: State) -> None:
-        """Take nothing."""

@@ -65,6 +65,18 @@ class QuietMemory(_Stateless):
     ) -> None:
         """Forget what was revealed."""
 
+    def rewrite(
+        self,
+        hidden_ND: NDArray[np.float32],
+        base_NH: NDArray[np.float32],
+        labels_NH: NDArray[np.float32],
+        times_ms_N: NDArray[np.int64],
+    ) -> None:
+        """Forget it again."""
+
+    def reset(self) -> None:
+        """Have nothing to forget."""
+
 
 class QuietRetrieval(_Stateless):
     """A retriever that knows no item: `domain.learners.RetrievalLearner`."""
