@@ -54,7 +54,7 @@ class Ratings:
     """Rating files as events; `open_movielens` and `open_movietweetings` make it."""
 
     def __init__(
-        self, name: str, log: _RatingLog, films: dict[str, Film], positive_at: float
+        self, name: str, log: RatingLog, films: dict[str, Film], positive_at: float
     ) -> None:
         self._name = name
         self._log = log
@@ -136,21 +136,33 @@ def open_movietweetings(path: Path, options: DatasetOptions) -> Ratings:
 
 def _open(name: str, path: Path, options: DatasetOptions, *, default_positive_at: float) -> Ratings:
     options.reject_unused(name, ("limit", "positive_at"))
-    if not path.is_dir():
-        raise DatasetError(f"{path}: no such folder (expected the {name} download)")
-    for layout in _LAYOUTS:
-        if (path / layout.file).is_file():
-            break
-    else:
-        expected = ", ".join(layout.file for layout in _LAYOUTS)
-        raise DatasetError(f"{path}: none of {expected} is in it")
-    log = _read_ratings(path / layout.file, layout, options.limit)
+    log = read_rating_log(name, path, options.limit)
     positive_at = default_positive_at if options.positive_at is None else options.positive_at
     return Ratings(name, log, read_films(path), positive_at)
 
 
-class _RatingLog:
-    """Ratings in columns: a few bytes each, ids kept once."""
+def read_rating_log(name: str, folder: Path, limit: int | None = None) -> RatingLog:
+    """Read the ratings of a published download called `name`, in order of time.
+
+    Raises:
+        DatasetError: the folder or its ratings are missing, or a line cannot be read.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder (expected the {name} download)")
+    for layout in _LAYOUTS:
+        if (folder / layout.file).is_file():
+            return _read_ratings(folder / layout.file, layout, limit)
+    expected = ", ".join(layout.file for layout in _LAYOUTS)
+    raise DatasetError(f"{folder}: none of {expected} is in it")
+
+
+class RatingLog:
+    """Ratings in columns: a few bytes each, ids kept once.
+
+    Attributes:
+        users: names; `user_of` holds places in it. Likewise `items` and `item_of`.
+        order: rows in order of time, those of one second in file order.
+    """
 
     def __init__(self) -> None:
         self.users: list[str] = []
@@ -183,8 +195,8 @@ def _code(name: str, codes: dict[str, int], names: list[str]) -> int:
     return code
 
 
-def _read_ratings(path: Path, layout: RatingLayout, limit: int | None) -> _RatingLog:
-    log = _RatingLog()
+def _read_ratings(path: Path, layout: RatingLayout, limit: int | None) -> RatingLog:
+    log = RatingLog()
     for line, parts in _rows(path, layout):
         try:
             user, item, rating, time_s = parts[:4]

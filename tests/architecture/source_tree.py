@@ -19,6 +19,7 @@ PACKAGES = (
     "serving",
     "monitoring",
     "replay",
+    "evaluation",
     "app",
     "client",
 )
