@@ -34,9 +34,9 @@ def _compiled(kernel: Callable[..., Any]) -> Any:
 
 
 @_compiled
-def _loss_and_gradients(
+def _loss_and_gradients(  # type: ignore[no-untyped-def]
     query_PD, item_VD, target_P, negative_PR, scale, query_grad_PD, item_grad_VD
-):  # type: ignore[no-untyped-def]
+):
     """Return the summed loss; gradients are added to what is given."""
     P, R = negative_PR.shape
     D = query_PD.shape[1]
@@ -101,11 +101,9 @@ class _FusedSampledSoftmax(torch.autograd.Function):
         return query.new_tensor(total)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         query_grad_PD, item_grad_VD = ctx.saved_tensors
-        return query_grad_PD * grad, item_grad_VD * grad, None, None, None
+        return query_grad_PD * grads[0], item_grad_VD * grads[0], None, None, None
 
 
 def fused_sampled_softmax(

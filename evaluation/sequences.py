@@ -84,13 +84,15 @@ class Batch:
         """Return the histories without their targets, padded, (B, T)."""
         place_T = np.arange(self.item_BT1.shape[1] - 1)
         inside_BT = place_T < self.length_B[:, None]
-        return np.where(inside_BT, self.item_BT1[:, :-1], PADDING)
+        history_BT: Ints = np.where(inside_BT, self.item_BT1[:, :-1], PADDING)
+        return history_BT
 
 
 def lengths(sequences: Sequences, users_B: Ints, *, cut: int, longest: int) -> Ints:
     """Return how long the history of each user is: at most `longest`."""
     num_B = sequences.start_U1[users_B + 1] - sequences.start_U1[users_B]
-    return np.minimum(num_B - cut - 1, longest)
+    length_B: Ints = np.minimum(num_B - cut - 1, longest)
+    return length_B
 
 
 def batch(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from app.commands import evaluate_incremental
+from app.commands import evaluate_incremental, evaluate_sequential
 
 app = typer.Typer(help="Compare models the way papers compare them.", no_args_is_help=True)
 app.command("incremental")(evaluate_incremental.incremental)
+app.command("sequential")(evaluate_sequential.sequential)

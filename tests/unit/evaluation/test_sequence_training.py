@@ -75,8 +75,11 @@ def test_an_epoch_in_small_groups_is_one_of_whole_padded_batches(
     twin = whole_batches(world, config, 1, 3)
     for key, value in weights(ours).items():
         # Adam's first steps have the sign of the gradient: one that is zero but for rounding may go
-        # either way, so what is compared is nearly all of the weights.
-        close = torch.isclose(value, twin[key], atol=2e-5, rtol=1e-4).float().mean().item()
+        # either way (the bias of SASRec's keys, which softmax does not see, always), so what is
+        # compared is nearly all of the weights.
+        size = 8 if key.endswith("qkv_bias") else 0
+        ours_X, twin_X = (torch.cat((x[:size], x[2 * size :])) for x in (value, twin[key]))
+        close = torch.isclose(ours_X, twin_X, atol=2e-5, rtol=1e-4).float().mean().item()
         assert close > 0.98, key
 
 
