@@ -290,13 +290,19 @@ def _drop_oldest(sums, top, bucket_2RM, shape_2R):  # type: ignore[no-untyped-de
     return total, variance, width
 
 
-def _look(rule, sums, num, bucket_2RM, shape_2R, room_2K):  # type: ignore[no-untyped-def]
+def _strictness(rule, width):  # type: ignore[no-untyped-def]
+    """Return the part of river's bound that is the same for every split; river computes it at each.
+
+    It grows with the window.
+    """
+    return math.log(2.0 * math.log(width) / rule[0])
+
+
+def _look(rule, sums, rows, bucket_2RM, shape_2R, room_2K):  # type: ignore[no-untyped-def]
     """Take buckets out of the window until it is all of a kind; return the sums, and whether."""
     changed = False
-    rows = _shape(num, int(rule[4]), shape_2R)
     while True:
-        # The same for every split; river computes it at each.
-        strict = math.log(2.0 * math.log(sums[2]) / rule[0])
+        strict = _strict(rule, sums[2])
         if not _doubt(rule, strict, sums, rows, bucket_2RM, shape_2R, room_2K):
             return sums, changed
         if not _differ(rule, strict, sums, rows, bucket_2RM, shape_2R):
@@ -313,6 +319,7 @@ def _show_all(value_N, rule, bucket_2RM, sum_3, count_3, shape_2R, room_2K, alar
     sums = (sum_3[0], sum_3[1], sum_3[2])
     left, num, afresh = count_3[0], count_3[1], count_3[2] != 0
     begin = 0
+    least_strict, twice = 0.0, 0
     while begin < len(value_N):
         if afresh:
             sums, left, num, afresh = (0.0, 0.0, 0.0), clock, 0, False
@@ -326,7 +333,13 @@ def _show_all(value_N, rule, bucket_2RM, sum_3, count_3, shape_2R, room_2K, alar
         if left <= 0:
             left = clock
             if num > grace:
-                sums, afresh = _look_for_change(rule, sums, num, bucket_2RM, shape_2R, room_2K)
+                # Two logarithms cost as much as a fifth of a look: those of a smaller window will
+                # do, as they only make the first look stricter.
+                if not twice // 2 <= num < twice:
+                    least_strict, twice = _strict(rule, sums[2]), 2 * num
+                rows = _shape(num, places, shape_2R)
+                if _doubt(rule, least_strict, sums, rows, bucket_2RM, shape_2R, room_2K):
+                    sums, afresh = _look_for_change(rule, sums, rows, bucket_2RM, shape_2R, room_2K)
         alarm_N[end - 1] = afresh
         begin = end
     sum_3[0], sum_3[1], sum_3[2] = sums
@@ -348,10 +361,12 @@ def _show_each(value_S, rule, bucket_S2RM, sum_S3, count_S3, shape_2R, room_2K, 
             )
 
 
-_take = compiled(_take_in)
-_sum = compiled(_sum_up)
-_shape = compiled(_find_shape)
-_doubt = compiled(_may_differ)
+# Calls with so many arrays cost as much as the work of some of these.
+_take = compiled(_take_in, inline=True)
+_sum = compiled(_sum_up, inline=True)
+_shape = compiled(_find_shape, inline=True)
+_doubt = compiled(_may_differ, inline=True)
+_strict = compiled(_strictness)
 _differ = compiled(_differs)
 _drop = compiled(_drop_oldest)
 _look_for_change = compiled(_look)

@@ -151,8 +151,7 @@ class StreamDetector:
         self._value_M[self._num_kept] = value
         self._time_M[self._num_kept] = event_time_ms
         self._num_kept += 1
-        changed = self._show(self._num_kept - 1)
-        if changed:
+        if self._show(self._num_kept - 1, value):
             return self._signal(event_time_ms)
         if self._num_kept == self._max_values:
             self._forget_before(self._max_values // 2)
@@ -207,8 +206,8 @@ class StreamDetector:
             self._take_reference()
             self._test.show_all(self._standardised(self._value_M[: self._num_kept]))
 
-    def _show(self, index: int) -> bool:
-        """Show kept value `index` to the test; return whether it raises an alarm.
+    def _show(self, index: int, value: float) -> bool:
+        """Show a value, which is kept at `index`, to the test; return whether it raises an alarm.
 
         The test sees nothing until the warm-up is complete, then all of it at once.
         """
@@ -217,7 +216,7 @@ class StreamDetector:
         if index + 1 == self._warm_up:
             self._take_reference()
             self._test.show_all(self._standardised(self._value_M[:index]))
-        off = (float(self._value_M[index]) - self._centre) / self._scale
+        off = (value - self._centre) / self._scale
         return self._test.show(min(max(off, -_CLIP), _CLIP))
 
     def _take_reference(self) -> None:

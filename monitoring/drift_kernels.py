@@ -21,16 +21,23 @@ from numpy.typing import NDArray
 from domain.state import State
 
 
-def compiled(kernel: Callable[..., Any]) -> Any:
+def compiled(kernel: Callable[..., Any], *, inline: bool = False) -> Any:
     """Compile on first call; keep the result on disk where a cache folder can be written.
+
+    With `inline` it becomes part of each kernel that calls it.
 
     A division by zero gives infinity or NaN, as in NumPy: looking at every divisor first would keep
     divisions from going side by side.
     """
+    options = {
+        "nogil": True,
+        "error_model": "numpy",
+        "inline": "always" if inline else "never",
+    }
     try:
-        return numba.njit(kernel, nogil=True, cache=True, error_model="numpy")
+        return numba.njit(kernel, cache=True, **options)
     except RuntimeError:  # "cannot cache function": a read-only installation without a home
-        return numba.njit(kernel, nogil=True, error_model="numpy")
+        return numba.njit(kernel, **options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

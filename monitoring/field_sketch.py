@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,11 +181,9 @@ class NumericSketch:
 
     def add(self, given: Sequence[FeatureValue | None]) -> int:
         """Count values; return how many were missing or not finite."""
-        numbers = [
-            math.hypot(*one) if self._vector else one  # type: ignore[misc]
-            for one in given
-            if one is not None
-        ]
+        numbers: list[Any] = [one for one in given if one is not None]
+        if self._vector:
+            numbers = [math.hypot(*one) for one in numbers]
         value_N = np.array(numbers, np.float64)
         value_N = value_N[np.isfinite(value_N)]
         self.values += len(value_N)

@@ -95,6 +95,8 @@ class SignalBook:
 
     def advance(self, time_ms: int) -> None:
         """End what has been live for so long that it counts as normal."""
+        if not self._live:  # asked at every point of every stream
+            return
         oldest_ms = time_ms - self._rules.live_ms
         for signal in [one for one in self._live.values() if one.time_ms < oldest_ms]:
             self.end(signal.stream, time_ms)
