@@ -16,13 +16,20 @@ from monitoring.drift_streams import (
     lambda_stream,
 )
 
-# Shape legend: K = sampled items, D = width of their vectors.
+# Shape legend: K = sampled items, M = those of them whose neighbours are looked at, D = width of
+# their vectors.
 
 EVERY_MS = 5 * 60 * 1000
-"""Event time between two looks; each costs about as much as one learning step."""
+"""Event time between two looks, at least: there is none without a learning step between them. A
+look costs a hundredth of a step."""
 _ITEMS = 256
-"""Items looked at: all pairs of them are compared, so twice as many cost four times as much."""
+"""Items looked at."""
+_SAMPLE_FOR = 24
+"""Looks at one sample of items. While it stays, vectors and neighbours of a look serve the next one
+too; after some hours there may be other items."""
 _NEIGHBOURS = 10
+_ASKED_EVERY = 2
+"""Every second item is compared with all: that says as much, at half the cost."""
 _HOUR_MS = 60 * 60 * 1000
 
 
@@ -34,7 +41,9 @@ class LearnerReadings:
         self._learners = learners
         self._item_ids: tuple[str, ...] = ()
         self._vector_KD = np.zeros((0, 0), np.float32)
+        self._near_MK: NDArray[np.bool_] | None = None
         self._looked_ms: int | None = None
+        self._looks_left = 0
 
     def read(self, event_time_ms: int) -> dict[str, float]:
         """Return what is to be seen, by stream; empty when the last look was a moment ago."""
@@ -46,16 +55,26 @@ class LearnerReadings:
         for head, value in zip(self._heads, memory.lambdas.tolist(), strict=True):
             values[lambda_stream(head)] = value
         if looked_ms is not None:
-            values |= self._compare((event_time_ms - looked_ms) / _HOUR_MS)
-        retrieval = self._learners.retrieval
+            now_KD = self._learners.retrieval.item_vectors(self._item_ids)
+            values |= self._compare(now_KD, (event_time_ms - looked_ms) / _HOUR_MS)
+            self._vector_KD = now_KD
         self._looked_ms = event_time_ms
-        self._item_ids = retrieval.sample_items(_ITEMS)
-        self._vector_KD = retrieval.item_vectors(self._item_ids)
+        self._looks_left -= 1
+        if self._looks_left < 0 or len(self._item_ids) < _ITEMS:
+            self._take_sample()
         return values
 
-    def _compare(self, hours: float) -> dict[str, float]:
-        """Compare the items of the last look that are still there."""
-        now_KD = self._learners.retrieval.item_vectors(self._item_ids)
+    def _take_sample(self) -> None:
+        retrieval = self._learners.retrieval
+        item_ids = retrieval.sample_items(_ITEMS)
+        self._looks_left = _SAMPLE_FOR - 1
+        if item_ids != self._item_ids:
+            self._item_ids, self._near_MK = item_ids, None
+            self._vector_KD = retrieval.item_vectors(item_ids)
+
+    def _compare(self, now_KD: NDArray[np.float32], hours: float) -> dict[str, float]:
+        """Compare the items of the last look that are still there; keep their neighbours."""
+        was_MK, self._near_MK = self._near_MK, None
         kept_K = np.isfinite(now_KD).all(axis=1) & np.isfinite(self._vector_KD).all(axis=1)
         now_KD, before_KD = now_KD[kept_K], self._vector_KD[kept_K]
         length = float(np.linalg.norm(before_KD, axis=1).mean()) if len(before_KD) else 0.0
@@ -67,7 +86,11 @@ class LearnerReadings:
             / (length * hours),
         }
         if len(now_KD) > 2 * _NEIGHBOURS:
-            values[VECTOR_NEIGHBOURS] = moved_neighbours(before_KD, now_KD, _NEIGHBOURS)
+            if was_MK is None or not kept_K.all():
+                was_MK = nearest(before_KD, _NEIGHBOURS)
+            is_MK = nearest(now_KD, _NEIGHBOURS)
+            values[VECTOR_NEIGHBOURS] = moved_share(was_MK, is_MK)
+            self._near_MK = is_MK if kept_K.all() else None
         return values
 
     def save(self) -> State:
@@ -76,31 +99,34 @@ class LearnerReadings:
             "item_ids": list(self._item_ids),
             "vectors": self._vector_KD.copy(),
             "looked_ms": self._looked_ms,
+            "looks_left": self._looks_left,
         }
 
     def load(self, state: State) -> None:
         """Become what `save` described."""
         self._item_ids = tuple(state["item_ids"])
         self._vector_KD = state["vectors"].copy()
+        self._near_MK = None
         self._looked_ms = state["looked_ms"]
+        self._looks_left = state.get("looks_left", 0)
 
 
-def moved_neighbours(
-    before_KD: NDArray[np.float32], now_KD: NDArray[np.float32], count: int
-) -> float:
-    """Return the share of each item's `count` nearest by cosine that are no longer among them."""
-    was_KK, is_KK = _nearest(before_KD, count), _nearest(now_KD, count)
-    return 1.0 - float((was_KK & is_KK).sum()) / float(was_KK.sum())
+def moved_share(was_MK: NDArray[np.bool_], is_MK: NDArray[np.bool_]) -> float:
+    """Return the share of the nearest, see `nearest`, that are no longer among them."""
+    return 1.0 - float((was_MK & is_MK).sum()) / float(was_MK.sum())
 
 
-def _nearest(vector_KD: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
-    """Return which items are nearest to each, bool (K, K)."""
+def nearest(
+    vector_KD: NDArray[np.float32], count: int, every: int = _ASKED_EVERY
+) -> NDArray[np.bool_]:
+    """Return which `count` items are nearest by cosine to every so many-th item, bool (M, K)."""
     length_K1 = np.linalg.norm(vector_KD, axis=1, keepdims=True)
     unit_KD = vector_KD / np.maximum(length_K1, 1e-12)
-    cosine_KK = unit_KD @ unit_KD.T
-    np.fill_diagonal(cosine_KK, -np.inf)
+    asked_M = np.arange(0, len(vector_KD), every)
+    cosine_MK = unit_KD[asked_M] @ unit_KD.T
+    cosine_MK[np.arange(len(asked_M)), asked_M] = -np.inf
     # Sorting all of them takes several times as long.
-    best_KC = np.argpartition(-cosine_KK, count - 1, axis=1)[:, :count]
-    nearest_KK = np.zeros(cosine_KK.shape, np.bool_)
-    np.put_along_axis(nearest_KK, best_KC, values=True, axis=1)
-    return nearest_KK
+    best_MC = np.argpartition(-cosine_MK, count - 1, axis=1)[:, :count]
+    nearest_MK = np.zeros(cosine_MK.shape, np.bool_)
+    np.put_along_axis(nearest_MK, best_MC, values=True, axis=1)
+    return nearest_MK

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.learner_probe import EVERY_MS, LearnerReadings, moved_neighbours
+from app.learner_probe import EVERY_MS, LearnerReadings, moved_share, nearest
 from domain.features import FeatureSchema, Head
 from domain.state import state_hash
 
@@ -74,10 +74,44 @@ def test_items_that_left_are_not_compared_and_without_items_nothing_is_said_of_v
 def test_half_of_the_neighbours_moved_when_every_second_item_changed_sides() -> None:
     before_KD = np.array([[1.0, 0.01 * k] for k in range(4)] + [[-1.0, 0.01 * k] for k in range(4)])
     now_KD = before_KD.copy()
-    assert moved_neighbours(before_KD, now_KD, 3) == 0.0
+    was_KK = nearest(before_KD, 3, every=1)
+    assert moved_share(was_KK, nearest(now_KD, 3, every=1)) == 0.0
     now_KD[[0, 1, 4, 5], 0] *= -1.0
     # each item keeps one of three: the one that moved, or stayed, with it
-    assert moved_neighbours(before_KD, now_KD, 3) == pytest.approx(2 / 3)
+    assert moved_share(was_KK, nearest(now_KD, 3, every=1)) == pytest.approx(2 / 3)
+    assert moved_share(nearest(before_KD, 3), nearest(now_KD, 3)) == pytest.approx(2 / 3)
+
+
+def test_neighbours_are_those_that_looking_at_all_pairs_finds() -> None:
+    rng = np.random.default_rng(5)
+    vector_KD = rng.standard_normal((60, 8)).astype(np.float32)
+    cosine = [
+        [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for b in vector_KD] for a in vector_KD
+    ]
+    for every in (1, 2):
+        found = nearest(vector_KD, 10, every)
+        for row, item in enumerate(range(0, 60, every)):
+            others = sorted(set(range(60)) - {item}, key=lambda one: -cosine[item][one])
+            assert np.flatnonzero(found[row]).tolist() == sorted(others[:10])
+
+
+def test_looks_share_their_work_and_say_what_looks_apart_would() -> None:
+    """The same values, whether vectors and neighbours of the last look are still at hand or not."""
+    rng = np.random.default_rng(6)
+    items = Items(40)
+    one = readings(items)
+    for look in range(1, 9):
+        apart = readings(items)
+        apart.load(one.save())
+        if look == 4:
+            del items.vectors["i7"]
+        if look == 6:
+            items.vectors["new"] = np.array([0.5, 0.5], np.float32)
+        for vector in items.vectors.values():
+            vector += rng.normal(0.0, 0.2, 2).astype(np.float32)
+        found = one.read(look * HOUR)
+        assert found == apart.read(look * HOUR)
+        assert look == 1 or found["vectors/movement"] > 0.0 < found["vectors/neighbours"]
 
 
 def test_restart_between_two_looks_changes_nothing() -> None:
