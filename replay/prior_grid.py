@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ class PriorGrid:
     def best_ranks(self, first: int) -> NDArray[np.int64]:
         """Return the ranks of the best point with transitions, from action `first` on."""
         _, mixed = self._since(first)
-        points = mixed.reshape(len(mixed), -1)
+        points = mixed.reshape(len(mixed), prod(mixed.shape[1:]))
         reached = [_reached(points[:, at])[f"recall@{_K}"] or 0.0 for at in range(points.shape[1])]
         return points[:, int(np.argmax(reached))].copy()
 

@@ -1,5 +1,8 @@
 """Retrieval without learning: what is popular lately, what goes with it, and the same again.
 
+How long "lately" is, is another matter in a shop than in a newsroom: popularity is counted with
+several half-lives, and the one that has found most until now is believed next.
+
 All three rank the whole catalog as it stands, as `RetrievalLearner.target_ranks` does: items in the
 user's history are taken out first and a target among them is a miss, ties go to the item that
 entered the catalog first. Only `repeat` ranks nothing but used items first: it is there to show how
@@ -28,6 +31,9 @@ from replay.decaying import DecayingPairs, DecayingWeights
 POPULAR, ITEM_ITEM, REPEAT = "popular", "item-item", "repeat"
 BASELINES = (POPULAR, ITEM_ITEM, REPEAT)
 _FIRST_CAPACITY = 1024
+_K = 20
+_KEEP = 0.999
+"""Each action found before counts so much less with the next: the last thousand decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +41,24 @@ class RetrievalBaselinesConfig:
     """What counts how long.
 
     Attributes:
-        half_life_ms: an action's weight in popularity halves in this event time.
+        half_lives_ms: an action's weight in popularity halves in one of these event times: in the
+            one whose order has found most among its best 20 lately.
         pair_half_life_ms: the same for two items taken one after the other.
         num_recent: items taken last that a new one is paired with, and that recommend.
         max_pairs: partners kept per item; the weakest half goes when there are more.
     """
 
-    half_life_ms: float = 24 * 60 * 60 * 1000.0
+    half_lives_ms: tuple[float, ...] = tuple(60_000.0 * minutes for minutes in (30, 240, 1_440))
     pair_half_life_ms: float = 7 * 24 * 60 * 60 * 1000.0
     num_recent: int = 10
     max_pairs: int = 400
 
     def __post_init__(self) -> None:
-        for name in ("half_life_ms", "pair_half_life_ms", "num_recent", "max_pairs"):
+        for name in ("pair_half_life_ms", "num_recent", "max_pairs"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"baseline.{name} must be positive, got {getattr(self, name)}")
+        if not self.half_lives_ms or not all(ms > 0 for ms in self.half_lives_ms):
+            raise ConfigError(f"baseline.half_lives_ms must be positive, got {self.half_lives_ms}")
 
 
 class RetrievalBaselines:
@@ -64,7 +73,8 @@ class RetrievalBaselines:
         self._available = np.zeros(_FIRST_CAPACITY, bool)
         self._is_met = np.zeros(_FIRST_CAPACITY, bool)
         self._total = np.zeros(_FIRST_CAPACITY)
-        self._popularity = DecayingWeights(self._config.half_life_ms)
+        self._popularity = [DecayingWeights(ms) for ms in self._config.half_lives_ms]
+        self._found = np.zeros(len(self._popularity))
         self._pairs = DecayingPairs(self._config.pair_half_life_ms, self._config.max_pairs)
 
     def observe_item(self, update: ItemUpdate) -> None:
@@ -78,14 +88,17 @@ class RetrievalBaselines:
 
         -1 is a miss, 0 a user without history, as in `domain.learners.RetrievalLearner`.
         """
-        order = self._order()
+        orders = [self._order(counts) for counts in self._popularity]
+        order = orders[self._chosen]
         ranks = np.array([self._ranks(action, order) for action in batch], np.int64)
+        for action in batch:
+            self._note(action, orders)
         columns = ranks.reshape(-1, len(BASELINES)).T
         return {name: columns[at].copy() for at, name in enumerate(BASELINES)}
 
     def lists(self, history: History, limit: int) -> dict[str, list[str]]:
         """Return, by baseline, the items it would recommend, best first."""
-        order = self._order()
+        order = self._order(self._popularity[self._chosen])
         names = list(self._codes)
         return {
             name: [names[code] for code in self._top(name, history, order, limit)]
@@ -96,7 +109,8 @@ class RetrievalBaselines:
         """Count actions; an older action counts less, in whatever order they come."""
         for action in batch:
             code = self._code(action.item_id)
-            self._popularity.add(code, action.time_ms)
+            for counts in self._popularity:
+                counts.add(code, action.time_ms)
             for other in self._taken(action.user.history):
                 if other != code:
                     self._pairs.add(other, code, action.time_ms)
@@ -106,7 +120,8 @@ class RetrievalBaselines:
         return {
             "items": list(self._codes),
             "available": self._available[: len(self._codes)].copy(),
-            "popularity": self._popularity.save(),
+            "popularity": {str(at): one.save() for at, one in enumerate(self._popularity)},
+            "found": self._found.copy(),
             "pairs": self._pairs.save(),
         }
 
@@ -116,12 +131,29 @@ class RetrievalBaselines:
         for item_id in state["items"]:
             self._code(item_id)
         self._available[: len(self._codes)] = state["available"]
-        self._popularity.load(state["popularity"])
+        for at, one in enumerate(self._popularity):
+            one.load(state["popularity"][str(at)])
+        self._found = state["found"].copy()
         self._pairs.load(state["pairs"])
 
-    def _order(self) -> _Order:
+    @property
+    def _chosen(self) -> int:
+        """Return which half-life has found most lately; the longest of those that are equal."""
+        return len(self._found) - 1 - int(np.argmax(self._found[::-1]))
+
+    def _note(self, action: PositiveAction, orders: Sequence[_Order]) -> None:
+        """Note which half-lives would have found an item; the next batch goes by it."""
+        code = self._codes.get(action.item_id)
+        if code is None or not self._available[code] or not len(action.user.history):
+            return
+        used = self._used(action.user.history)
+        ranks = [_rank(code, _NOTHING_SCORED, used, order.rank) for order in orders]
+        self._found *= _KEEP
+        self._found += np.array(ranks) <= _K
+
+    def _order(self, counts: DecayingWeights) -> _Order:
         available = self._available[: len(self._codes)]
-        weight = np.where(available, self._popularity.weights(len(available)), -1.0)
+        weight = np.where(available, counts.weights(len(available)), -1.0)
         by_rank = np.argsort(-weight, kind="stable")
         rank = np.empty(len(available), np.int64)
         rank[by_rank] = np.arange(1, len(available) + 1)

@@ -107,6 +107,9 @@ class Population:
         style_scale: how much the style decides.
         quality_scale: how much better some items are for everyone, always.
         popularity_scale: how much an item's rise and fall over time decides.
+        news_scale: how much better for everyone an item is when it has just come; items differ in
+            it. 0 is a catalog in which age does not matter.
+        news_half_life_ms: time after which half of that is left.
         newcomer_users: share of the users who come for the first time during the scenario.
         newcomer_items: share of the items that enter the catalog during the scenario.
         withdrawn_items: share of the items that leave the catalog during the scenario.
@@ -122,12 +125,14 @@ class Population:
     style_scale: float = 0.8
     quality_scale: float = 0.3
     popularity_scale: float = 0.4
+    news_scale: float = 0.0
+    news_half_life_ms: int = 15 * _MINUTE_MS
     newcomer_users: float = 0.2
     newcomer_items: float = 0.2
     withdrawn_items: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("num_users", "num_items", "num_segments", "style_size"):
+        for name in ("num_users", "num_items", "num_segments", "style_size", "news_half_life_ms"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"population.{name} must be positive, got {getattr(self, name)}")
         if self.num_categories < 2:
@@ -149,7 +154,8 @@ class Traffic:
         pause_ms: mean time between two lists of a visit.
         popularity_pull: how much the policy that shows the lists favours what is popular; 0 shows
             at random.
-        freshness_pull: how much that policy favours what entered the catalog a moment ago.
+        freshness_pull: how much that policy favours what entered the catalog a moment ago; where
+            there is news, what is news.
         position_bias: the item at position k is looked at with chance 1 / (1 + bias * k).
         feedback_delay_ms: mean time from a list to a click in it.
         max_feedback_delay_ms: longest time from a list to anything done with it.
@@ -391,6 +397,19 @@ SCENARIOS: dict[str, Scenario] = {
                     what="how far down users look", at=0.5, streams=("label_rate/", "calibration/")
                 ),
             ),
+        ),
+        Scenario(
+            id="news",
+            description="stories of the last quarter hour take three tenths of all clicks",
+            population=Population(
+                num_items=3_000,
+                newcomer_items=0.95,
+                withdrawn_items=0.5,
+                category_scale=0.3,
+                style_scale=0.2,
+                news_scale=2.5,
+            ),
+            traffic=Traffic(popularity_pull=0.3, freshness_pull=2.0),
         ),
     )
 }

@@ -198,8 +198,9 @@ def _show(
     popularity = world.truth.popularity(catalog, np.array((first_ms + last_ms) // 2))
     weights = np.exp(traffic.popularity_pull * popularity)
     if traffic.freshness_pull:
-        age_ms = (first_ms + last_ms) // 2 - world.enters_ms[catalog]
-        weights *= np.exp(traffic.freshness_pull * np.exp(-age_ms / _FRESH_MS))
+        weights *= np.exp(
+            traffic.freshness_pull * _fresh(world, catalog, (first_ms + last_ms) // 2)
+        )
     weights /= weights.sum()
     size = min(traffic.list_size, len(catalog))
     until = np.cumsum(weights)
@@ -209,6 +210,16 @@ def _show(
     weight_LN = weights[chosen_LN]
     before_LN = np.cumsum(weight_LN, axis=1) - weight_LN
     return catalog[chosen_LN], np.minimum(weight_LN / (1.0 - before_LN), 1.0)
+
+
+def _fresh(world: World, catalog: NDArray[np.int64], time_ms: int) -> NDArray[np.float64]:
+    """Return how fresh each item is, at most about 1."""
+    news_scale = world.scenario.population.news_scale
+    if news_scale:
+        news_1N = world.news(catalog[None, :], np.array([time_ms]))
+        return news_1N.ravel() / news_scale
+    fresh: NDArray[np.float64] = np.exp(-(time_ms - world.enters_ms[catalog]) / _FRESH_MS)
+    return fresh
 
 
 def _first_different(

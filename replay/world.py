@@ -33,6 +33,7 @@ _WAVES: tuple[IncidentKind, IncidentKind] = ("user_wave", "item_wave")
 _BOTS = 5
 """The first users are the accounts that bots use."""
 _BOT_CLICKS = 0.95
+_STORIES_DIFFER = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,7 @@ class World:
         self.enters_ms = self._arrivals(rng, size.num_items, size.newcomer_items, items_ms)
         self.leaves_ms = self._departures(rng, size.withdrawn_items)
         self._activity = _Activity(self.arrives_ms, rng.lognormal(size=size.num_users))
+        self._news_I = self._strengths_of_news(size.num_items)
         noise_ID = self.generator(_FEATURES).standard_normal(self.truth.style_ID.shape)
         self._content_ID = self.truth.style_ID + _CONTENT_NOISE * noise_ID
         self._visitors_in = lru_cache(maxsize=16)(self._draw_visitors)
@@ -122,7 +124,7 @@ class World:
         """
         users, times = np.array([self._user(user_id)]), np.array([time_ms])
         items = np.array([[self._item(item_id) for item_id in item_ids]], np.int64)
-        return sigmoid(self.truth.logits(users, items, times)[0])
+        return sigmoid((self.truth.logits(users, items, times) + self.news(items, times))[0])
 
     def available_items(self, time_ms: int) -> tuple[str, ...]:
         """Return the catalog at a time."""
@@ -213,7 +215,8 @@ class World:
         """
         traffic = self.scenario.traffic
         affinity_LN = self.truth.affinity(users_L, items_LN, times_L)
-        chance_LN = sigmoid(affinity_LN + self.truth.appeal(items_LN, times_L))
+        appeal_LN = self.truth.appeal(items_LN, times_L) + self.news(items_LN, times_L)
+        chance_LN = sigmoid(affinity_LN + appeal_LN)
         chance_LN *= self._looked(items_LN.shape[1], times_L)
         chance_LN[self.are_bots(users_L, times_L)] = _BOT_CLICKS
         like_LN = sigmoid(_LIKE_LOGIT + affinity_LN)
@@ -224,6 +227,24 @@ class World:
         waits *= self._strength("slow_feedback", times_L, otherwise=1.0)[:, None, None]
         delays = np.minimum(waits, traffic.max_feedback_delay_ms).astype(np.int64)
         return Answers(clicked_LN, liked_LN, np.maximum(delays, 1))
+
+    def news(self, items_LN: NDArray[np.int64], times_L: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return what being new adds to the logit of a click, whoever is asked; float64 (L, N).
+
+        What is there from the beginning came before, and is no news.
+        """
+        size = self.scenario.population
+        if not size.news_scale:
+            return np.zeros(items_LN.shape)
+        age_ms = np.maximum(times_L[:, None] - self.enters_ms[items_LN], 0)
+        left_LN = np.exp2(-age_ms / size.news_half_life_ms)
+        left_LN *= self.enters_ms[items_LN] > self.scenario.start_ms
+        news_LN: NDArray[np.float64] = size.news_scale * self._news_I[items_LN] * left_LN
+        return news_LN
+
+    def _strengths_of_news(self, num_items: int) -> NDArray[np.float64]:
+        """Draw how much of a story each item is, 1 in the middle."""
+        return self.generator(_LIVES, 1).lognormal(0.0, _STORIES_DIFFER, num_items)
 
     def draw_users(self, rng: np.random.Generator, times_L: NDArray[np.int64]) -> NDArray[np.int64]:
         """Draw who comes at each time, among those who have arrived by then; int64 (L,)."""

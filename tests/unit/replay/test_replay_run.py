@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from app.replay_run import ReplayWishes, print_report, run_replay
+from app.replay_files import print_report
+from app.replay_run import ReplayWishes, run_replay
 from domain.errors import DatasetError
 from domain.events import Event, Feedback, Impression, ItemUpdate, ShownItem
 from domain.examples import LearnReport, PositiveAction
@@ -293,7 +294,7 @@ def test_report_on_a_stream_of_news_says_when_counting_wins() -> None:
     asleep += [f"retrieval.prior.{of}_half_lives_ms=[1]" for of in ("popularity", "transition")]
     said = _report(SimulatedDataset(news), *asleep)["words"]
     (retrieval,) = [one for one in said if one.startswith("Retrieval: ")]
-    assert retrieval.startswith("Retrieval: item-item WINS against the retriever: recall@20 -0.")
+    assert retrieval.startswith("Retrieval: popular WINS against the retriever: recall@20 -0.")
 
 
 def test_times_out_of_order_are_counted_as_late_and_measured() -> None:

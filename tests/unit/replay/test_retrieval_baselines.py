@@ -39,7 +39,7 @@ def took(item: str, time_ms: int = 0, before: History | None = None) -> Positive
 def fresh(half_life_ms: float = 100.0, max_pairs: int = 400) -> RetrievalBaselines:
     return RetrievalBaselines(
         RetrievalBaselinesConfig(
-            half_life_ms=half_life_ms, pair_half_life_ms=1_000.0, max_pairs=max_pairs
+            half_lives_ms=(half_life_ms,), pair_half_life_ms=1_000.0, max_pairs=max_pairs
         )
     )
 
@@ -118,6 +118,33 @@ def test_popular_survives_a_long_silence() -> None:
     baselines = fresh(half_life_ms=1)
     baselines.learn([took("a", 0), took("a", 0), took("b", 10**12)])
     assert baselines.lists(NOTHING, 2)[POPULAR] == ["b", "a"]
+
+
+def test_popular_believes_the_half_life_that_has_found_most() -> None:
+    """Forty items that are always taken, and every hour five others, of which half the actions."""
+    rng = np.random.default_rng(4)
+    minute = 60_000
+    both = RetrievalBaselinesConfig(half_lives_ms=(10.0 * minute, 1_440.0 * minute))
+    alone = [
+        RetrievalBaselinesConfig(half_lives_ms=(half_life_ms,))
+        for half_life_ms in both.half_lives_ms
+    ]
+    every = [RetrievalBaselines(config) for config in (both, *alone)]
+    found = np.zeros(3)
+    for at in range(3_000):
+        hour = at // 60
+        story = rng.random() < 0.5
+        item = f"s{hour}-{rng.integers(5)}" if story else f"i{rng.integers(40)}"
+        action = took(item, at * minute)
+        for index, baselines in enumerate(every):
+            if at >= 1_000:
+                found[index] += 0 < ranks(baselines, action)[0] <= 20
+            else:
+                ranks(baselines, action)
+            baselines.learn([action])
+    chosen, short, long = found.tolist()
+    assert short > 1.3 * long
+    assert chosen == short
 
 
 # What goes with it, and the same again
@@ -243,7 +270,7 @@ def plainly(
 def test_item_item_ranks_as_the_list_of_all_actions_says(seed: int) -> None:
     rng = np.random.default_rng(seed)
     # Times are whole half-lives, so that weights are powers of two and ties are ties.
-    config = RetrievalBaselinesConfig(half_life_ms=10.0, pair_half_life_ms=10.0)
+    config = RetrievalBaselinesConfig(half_lives_ms=(10.0,), pair_half_life_ms=10.0)
     baselines = RetrievalBaselines(config)
     actions = [took(f"i{item}", 0, history()) for item in range(60)]
     baselines.learn(actions)
@@ -263,7 +290,13 @@ def test_item_item_ranks_as_the_list_of_all_actions_says(seed: int) -> None:
     assert len(set(ranked)) > 10
 
 
-@pytest.mark.parametrize("name", ["half_life_ms", "pair_half_life_ms", "num_recent", "max_pairs"])
+@pytest.mark.parametrize("name", ["pair_half_life_ms", "num_recent", "max_pairs"])
 def test_baseline_settings_must_be_positive(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"^baseline\.{name} must be positive, got 0"):
         RetrievalBaselinesConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("half_lives_ms", [(), (1.0, 0.0)])
+def test_baseline_half_lives_must_be_positive(half_lives_ms: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^baseline\.half_lives_ms must be positive, got \("):
+        RetrievalBaselinesConfig(half_lives_ms=half_lives_ms)

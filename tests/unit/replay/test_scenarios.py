@@ -24,7 +24,7 @@ def test_scenarios_keep_their_permanent_ids() -> None:
     permanent = [
         "stationary", "abrupt", "gradual", "recurring", "newcomers", "noisy", "item-churn",
         "cold-users", "delayed-labels", "broken-field", "schema-change", "bot-burst",
-        "position-bias",
+        "position-bias", "news",
     ]  # fmt: skip
     assert list(SCENARIOS) == permanent
     assert all(scenario.id == name for name, scenario in SCENARIOS.items())

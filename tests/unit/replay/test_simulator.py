@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from domain.events import Event, Feedback, Impression, ItemUpdate, UserUpdate
 from replay.scenarios import SCENARIOS, Population, Scenario, Traffic
-from replay.simulator import SimulatedDataset, clean_events, simulate
+from replay.simulator import SimulatedDataset, clean_events, shown, simulate
 from replay.world import World, sigmoid
 
 NUM_LISTS = 1_500
@@ -174,3 +174,14 @@ def test_simulated_dataset_gives_the_events_without_malformed_records() -> None:
     assert dataset.schema == World(scenario).schema
     assert dataset.joiner_hints.attribution_window_ms == scenario.traffic.max_feedback_delay_ms
     assert dataset.num_events_hint == pytest.approx(len(expected), rel=0.5)
+
+
+def test_news_takes_three_tenths_of_the_clicks_of_its_scenario() -> None:
+    world = World(SCENARIOS["news"].resized(4_000))
+    clicks = of_news = 0
+    for lists in shown(world):
+        age_ms = lists.times_L[:, None] - world.enters_ms[lists.items_LN]
+        came = world.enters_ms[lists.items_LN] > world.scenario.start_ms
+        of_news += int((lists.answers.clicked & came & (age_ms < 15 * 60_000)).sum())
+        clicks += int(lists.answers.clicked.sum())
+    assert of_news / clicks == pytest.approx(0.3, abs=0.03)

@@ -199,3 +199,25 @@ def test_features_fit_the_schema_and_tell_something() -> None:
     entered = [int(update.item_id[1:]) for update in updates if update.available]
     style = world.truth.style_ID[entered]
     assert np.corrcoef(content.ravel(), style.ravel())[0, 1] > 0.9
+
+
+def test_news_is_worth_half_as_much_after_its_half_life_and_nothing_to_what_was_there() -> None:
+    size = replace(SMALL, newcomer_items=0.5, news_scale=2.0, news_half_life_ms=HOUR_MS)
+    world, plain = (
+        World(replace(CALM, population=size)),
+        World(replace(CALM, population=replace(size, news_scale=0.0))),
+    )
+    story = int(np.flatnonzero(world.enters_ms > world.scenario.start_ms)[0])
+    old = int(np.flatnonzero(world.enters_ms == world.scenario.start_ms)[0])
+    comes_ms = int(world.enters_ms[story])
+    times = np.array([comes_ms, comes_ms + HOUR_MS, comes_ms + 2 * HOUR_MS])
+    found = world.news(np.array([[story, old]] * 3), times)
+    assert found[:, 1].tolist() == [0.0, 0.0, 0.0]
+    assert found[0, 0] > 0.0
+    assert found[:, 0] / found[0, 0] == pytest.approx([1.0, 0.5, 0.25])
+    asked = ("u3", (f"i{story}", f"i{old}"), comes_ms)
+    odds = [
+        one / (1.0 - one)
+        for one in (world.click_probabilities(*asked), plain.click_probabilities(*asked))
+    ]
+    assert np.log(odds[0] / odds[1]) == pytest.approx([found[0, 0], 0.0])
