@@ -76,5 +76,6 @@ def build_variants(
     for wish in wishes:
         ranker = RankingModel(schema, wish.config, wish.seed)
         alike = (wish.config.encoder, wish.config.counters) == (live.encoder, live.counters)
-        variants.append(RankerVariant(wish.name, ranker, None if alike else ranker, stopwatch))
+        capturer = None if alike else ranker
+        variants.append(RankerVariant(wish.name, ranker, capturer, stopwatch, ranker))
     return variants

@@ -25,6 +25,17 @@ FromOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--from", help="Begin at this event time: ISO (UTC) or ms.", metavar="TIME"),
 ]
+WorkOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--work",
+        help="Folder for checkpoints of this replay; default: beside the report.",
+        metavar="DIR",
+    ),
+]
+ResumeOption: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Go on where the same replay was interrupted.")
+]
 UntilOption: TypeAlias = Annotated[
     str | None, typer.Option("--until", help="End before this event time.", metavar="TIME")
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from threading import Event as StopSignal
 from typing import Any
 
 from rich.console import Console
@@ -18,12 +18,13 @@ from app.learners import LearnerConfigs, Learners, build_learners
 from app.process_setup import VERSION
 from app.ranker_variants import RankerWish, build_variants
 from app.reactions_wiring import build_reactions
+from app.replay_checkpoints import ReplayCheckpoints, ReplayState, Timer, libraries
 from app.replay_start import ReplayStart
 from app.settings import Settings
 from app.trainer_observers import drift_watch
 from app.trainer_wiring import build_loop
-from domain.clock import SystemClock
-from domain.errors import ConfigError, DatasetError
+from domain.clock import Clock, SystemClock
+from domain.errors import DatasetError, SnapshotError
 from domain.features import FeatureSchema
 from monitoring.drift_signal import signal_to_plain
 from monitoring.drift_sinks import ListSink
@@ -32,13 +33,13 @@ from monitoring.metrics import Metrics
 from monitoring.reactions import ReactionList
 from replay.baselines import CounterBaseline
 from replay.dataset import Dataset
+from replay.event_digest import EventDigest
 from replay.intervals import BootstrapConfig
 from replay.next_item import NextItemWatch
 from replay.prequential import Prequential
 from replay.rankers_side_by_side import RankersSideBySide
-from replay.records import ReplayRecords, records_path
+from replay.records import ReplayRecords
 from replay.report import measure
-from replay.report_markdown import markdown
 from replay.retrieval_baselines import RetrievalBaselines
 from replay.river_baselines import FACTORISATION, LOGISTIC, RiverVariant
 from replay.run import ReplayCounts, count_demands, replay_events
@@ -68,6 +69,8 @@ class ReplayWishes:
         start: the snapshot to go on from, with the settings as they are; None to begin with
             nothing learned, with settings fitted to the recording.
         rankers: rankers with other settings that take part; none beside a snapshot.
+        checkpoints: where to secure what was done, and perhaps to go on from; None does neither.
+        write: takes partial reports now and then, while there are checkpoints.
     """
 
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
@@ -75,24 +78,13 @@ class ReplayWishes:
     command: str = ""
     start: ReplayStart | None = None
     rankers: tuple[RankerWish, ...] = ()
+    checkpoints: ReplayCheckpoints | None = None
+    write: Callable[[ReplayOutcome], None] | None = None
 
     @property
     def snapshot_id(self) -> str:
         """Return the id of the snapshot to go on from, "" when there is none."""
         return "" if self.start is None else self.start.snapshot_id
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What takes part in a replay."""
-
-    learners: Learners
-    prequential: Prequential
-    watched: SideBySide
-    rankers: RankersSideBySide
-    signals: ListSink
-    done: ReactionList
-    loop: TrainLoop
 
 
 def run_replay(
@@ -102,42 +94,179 @@ def run_replay(
 
     Raises:
         DatasetError: the dataset has no events that ask for a score.
+        ConfigError: it was to go on with another replay than this one.
         KeyboardInterrupt: it was interrupted, and no partial report is wanted.
     """
     wishes = wishes or ReplayWishes()
     set_up_logging(replace(settings.log, level="error"))
     clock = SystemClock()
-    started_s = clock.stopwatch_s()
+    began_s = clock.stopwatch_s()
     if wishes.start is None:
         settings = fit_to(dataset, settings)
+    digest = EventDigest()
     with console.status("counting what will be scored"):
-        num_demands = _count(dataset)
-    parts = _build(settings, dataset.schema, num_demands // 2, wishes)
-    counts = _lead(dataset, parts.loop, console, wishes.keep_partial)
-    if counts.first_dead_letter:
-        console.print(f"First dead letter: {counts.first_dead_letter}", soft_wrap=True)
-    seen = parts.prequential.num_demands
-    total = seen if counts.interrupted else num_demands
-    records = parts.prequential.records(total // 2, total, parts.watched.ranks())
-    with console.status("measuring, with intervals"):
-        numbers = _numbers(parts, records, wishes)
-    partial = f"interrupted after {seen:,} of {num_demands:,} lists; halves are halves of those"
-    report = {
-        **_what_was_replayed(dataset, parts.loop, counts, settings),
-        **({"snapshot": wishes.snapshot_id} if wishes.start is not None else {}),
-        **({"partial": partial} if counts.interrupted else {}),
-        "seconds": round(clock.stopwatch_s() - started_s, 1),
-        **numbers,
-        "command": wishes.command,
-        "version": VERSION,
-        "changed": _changed(settings),
-        "configuration": settings.model_dump(mode="json"),
-    }
-    return ReplayOutcome(report, counts, records)
+        num_demands = _count(dataset, digest if wishes.checkpoints is not None else None)
+    request = _Request(settings, dataset, wishes, num_demands, digest.hex)
+    learners, state = _build(request)
+    run = _Run(request, learners, state, clock, console)
+    run.spent_s -= began_s
+    run.begin_or_go_on()
+    run.lead()
+    return run.outcome("interrupted after" if run.counts.interrupted else "")
 
 
-def _count(dataset: Dataset) -> int:
-    num_demands = count_demands(dataset.events(), dataset.schema)
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is replayed: all that was decided before the first event."""
+
+    settings: Settings
+    dataset: Dataset
+    wishes: ReplayWishes
+    num_demands: int
+    digest: str
+
+    def about(self) -> dict[str, Any]:
+        """Return what must be the same for a replay to go on, as JSON values."""
+        dataset, settings = self.dataset, self.settings.model_dump(mode="json")
+        # How often the work is secured changes nothing, nor does what is said of it.
+        settings = {key: value for key, value in settings.items() if key not in ("replay", "log")}
+        return {
+            "version": VERSION,
+            "libraries": libraries(),
+            "dataset": dataset.name,
+            "lists": self.num_demands,
+            "events": self.digest,
+            "schema": dataset.schema.hash,
+            "snapshot": self.wishes.snapshot_id,
+            "variants": {wish.name: list(wish.changes) for wish in self.wishes.rankers},
+            "settings": settings,
+        }
+
+
+@dataclass(slots=True)
+class _Run:
+    """A replay on its way.
+
+    Attributes:
+        counts: what was met so far.
+        spent_s: what makes a reading of the stopwatch the seconds that were spent.
+    """
+
+    request: _Request
+    learners: Learners
+    state: ReplayState
+    clock: Clock
+    console: Console
+    counts: ReplayCounts = field(default_factory=ReplayCounts)
+    spent_s: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Return the processing time spent, with that of earlier lives up to their checkpoint."""
+        return self.clock.stopwatch_s() + self.spent_s
+
+    def begin_or_go_on(self) -> None:
+        """Take the work folder; become what its checkpoint says when it is to go on."""
+        checkpoints = self.request.wishes.checkpoints
+        if checkpoints is None:
+            return
+        for problem in checkpoints.problems:
+            self._say(f"Checkpoint passed over: {problem}")
+        if not checkpoints.is_resumed:
+            if checkpoints.begin():
+                self._say(f"Begins at the beginning: what lay in {checkpoints.folder} is deleted.")
+            return
+        self.counts, seconds = checkpoints.resume(self.request.about(), self.state)
+        self.spent_s += seconds
+        self._say(f"Goes on after {self.counts.records:,} events.")
+
+    def lead(self) -> None:
+        """Lead the events that are left through the loop.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted, and no partial report is wanted.
+        """
+        dataset, wishes = self.request.dataset, self.request.wishes
+        config = self.request.settings.replay
+        checkpoint = Timer(self.clock, config.checkpoint_every_s)
+        report = Timer(self.clock, config.report_every_s)
+
+        # Stopped between two events, so that no event is half learned when the numbers are made;
+        # and by a flag, because an exception out of nowhere may be lost in a callback of a library.
+        def pause(stop: StopSignal) -> bool:
+            if stop.is_set():
+                self._checkpoint()
+                return True
+            if checkpoint.due():
+                began_s = self.clock.stopwatch_s()
+                self._checkpoint()
+                checkpoint.done(began_s)
+            if config.report_every_s and report.due():
+                began_s = self.clock.stopwatch_s()
+                self._write_partial()
+                report.done(began_s)
+            return False
+
+        begun = self.counts.records
+        hint = dataset.num_events_hint
+        with _progress(self.console, hint, begun) as progress, stop_on_signals() as stop:
+            replay_events(
+                dataset.events(), self.state.loop, progress, lambda: pause(stop), self.counts
+            )
+        if self.counts.interrupted and not wishes.keep_partial:
+            raise KeyboardInterrupt
+        if self.counts.first_dead_letter:
+            self._say(f"First dead letter: {self.counts.first_dead_letter}")
+
+    def _checkpoint(self) -> None:
+        """Secure what was done; a disk that refuses costs the checkpoint, not the replay."""
+        checkpoints = self.request.wishes.checkpoints
+        if checkpoints is None or not self.counts.records:
+            return
+        try:
+            checkpoints.save(self.request.about(), self.state, self.counts, self.seconds)
+        except SnapshotError as error:
+            self._say(f"No checkpoint: {error}")
+
+    def _write_partial(self) -> None:
+        wishes = self.request.wishes
+        if wishes.write is not None and wishes.checkpoints is not None:
+            wishes.write(self.outcome("not at its end yet, after"))
+
+    def outcome(self, partial: str) -> ReplayOutcome:
+        """Measure what was recorded by now.
+
+        Args:
+            partial: how a report on part of the stream says so; "" for one on all of it.
+        """
+        request, state = self.request, self.state
+        seen = state.prequential.num_demands
+        total = seen if partial else request.num_demands
+        records = state.prequential.records(total // 2, total, state.watched.ranks())
+        with self.console.status("measuring, with intervals"):
+            numbers = _numbers(self.learners, state, records, request.wishes)
+        told = f"{partial} {seen:,} of {request.num_demands:,} lists; halves are halves of those"
+        wishes, settings = request.wishes, request.settings
+        report = {
+            **_what_was_replayed(request.dataset, state.loop, self.counts, settings),
+            **({"snapshot": wishes.snapshot_id} if wishes.start is not None else {}),
+            **({"partial": told} if partial else {}),
+            "seconds": round(self.seconds, 1),
+            **numbers,
+            "command": wishes.command,
+            "version": VERSION,
+            "changed": _changed(settings),
+            "configuration": settings.model_dump(mode="json"),
+        }
+        return ReplayOutcome(report, self.counts, records)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _count(dataset: Dataset, digest: EventDigest | None) -> int:
+    events = dataset.events() if digest is None else digest.passing(dataset.events())
+    num_demands = count_demands(events, dataset.schema)
     if num_demands == 0:
         raise DatasetError(
             f"{dataset.name}: nothing in it asks for a score (no impressions, and no feedback of "
@@ -146,14 +275,13 @@ def _count(dataset: Dataset) -> int:
     return num_demands
 
 
-def _build(
-    settings: Settings, schema: FeatureSchema, split_at: int, wishes: ReplayWishes
-) -> _Parts:
+def _build(request: _Request) -> tuple[Learners, ReplayState]:
     """Build the loop that a trainer has, with retriever and ranker watched.
 
     Baselines would know less than a snapshot that others learned, so there are none beside it.
     """
-    start, stopwatch = wishes.start, SystemClock().stopwatch_s
+    settings, schema, wishes = request.settings, request.dataset.schema, request.wishes
+    split_at, start, stopwatch = request.num_demands // 2, wishes.start, SystemClock().stopwatch_s
     learners = build_learners(schema, LearnerConfigs.of(settings))
     asked = build_variants(schema, settings.ranking, wishes.rankers, stopwatch)
     rankers = RankersSideBySide(learners.ranking, asked, stopwatch)
@@ -178,25 +306,18 @@ def _build(
     loop = TrainLoop(parts, settings.train_loop, metrics)
     if start is not None:
         start.restore(loop)
-    return _Parts(learners, prequential, watched, rankers, signals, done, loop)
+    rankers.know_captures(loop.captured)
+    return learners, ReplayState(loop, prequential, watched, rankers, signals, done)
 
 
-def _lead(dataset: Dataset, loop: TrainLoop, console: Console, keep_partial: bool) -> ReplayCounts:
-    # Stopped between two events, so that no event is half learned when the numbers are made; and
-    # by a flag, because an exception out of nowhere may be lost in a callback of a library.
-    with _progress(console, dataset.num_events_hint) as progress, stop_on_signals() as stop:
-        counts = replay_events(dataset.events(), loop, progress, stop.is_set)
-    if counts.interrupted and not keep_partial:
-        raise KeyboardInterrupt
-    return counts
-
-
-def _numbers(parts: _Parts, records: ReplayRecords, wishes: ReplayWishes) -> dict[str, Any]:
-    split_at, catalog = records.split_at, parts.learners.retrieval.num_items
+def _numbers(
+    learners: Learners, state: ReplayState, records: ReplayRecords, wishes: ReplayWishes
+) -> dict[str, Any]:
+    split_at, catalog = records.split_at, learners.retrieval.num_items
     return {
-        "variants": parts.prequential.variants(split_at, records.num_demands),
-        "retrieval": {**parts.prequential.retrieval(split_at), "catalog": catalog},
-        "costs": parts.rankers.costs(OnlineVariant.name),
+        "variants": state.prequential.variants(split_at, records.num_demands),
+        "retrieval": {**state.prequential.retrieval(split_at), "catalog": catalog},
+        "costs": state.rankers.costs(OnlineVariant.name),
         "asked_variants": {wish.name: list(wish.changes) for wish in wishes.rankers},
         "words": in_words(
             records,
@@ -205,13 +326,13 @@ def _numbers(parts: _Parts, records: ReplayRecords, wishes: ReplayWishes) -> dic
             asked=[wish.name for wish in wishes.rankers],
         ),
         **measure(records, wishes.bootstrap),
-        "next_item": parts.watched.next_item(),
-        "recommended_lists": parts.watched.lists(catalog),
+        "next_item": state.watched.next_item(),
+        "recommended_lists": state.watched.lists(catalog),
         "drift_signals": [
             {**signal_to_plain(one), "severity": one.severity, "sentence": one.describe()}
-            for one in parts.signals.signals
+            for one in state.signals.signals
         ],
-        "reactions": [{**asdict(one), "sentence": one.describe()} for one in parts.done.reactions],
+        "reactions": [{**asdict(one), "sentence": one.describe()} for one in state.done.reactions],
     }
 
 
@@ -280,7 +401,7 @@ def _what_was_replayed(
 
 
 @contextmanager
-def _progress(console: Console, total: int) -> Iterator[Any]:
+def _progress(console: Console, total: int, begun: int) -> Iterator[Any]:
     columns = (
         TextColumn("replaying {task.fields[event_time]}"),
         BarColumn(bar_width=16),
@@ -303,56 +424,7 @@ def _progress(console: Console, total: int) -> Iterator[Any]:
         def show(events: int, time_ms: int) -> None:
             moment = datetime.fromtimestamp(time_ms / 1_000, UTC)
             elapsed = bar.tasks[0].elapsed or 0.0
-            rate = f"{events / elapsed:,.0f} events/s" if elapsed > 0 else ""
+            rate = f"{(events - begun) / elapsed:,.0f} events/s" if elapsed > 0 else ""
             bar.update(task, completed=events, event_time=f"{moment:%Y-%m-%d %H:%M}", rate=rate)
 
         yield show
-
-
-def print_report(report: dict[str, Any], console: Console) -> None:
-    """Print the second half as Markdown, which a terminal can show and an issue can hold."""
-    text = markdown(report, intervals=False)
-    console.print(text, soft_wrap=True, highlight=False, markup=False, end="")
-
-
-def write_markdown(report: dict[str, Any], path: Path) -> None:
-    """Write the same with intervals.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(markdown(report, intervals=True))
-    except OSError as error:
-        raise ConfigError(f"--markdown {path}: cannot be written: {error.strerror}") from error
-
-
-def write_report(outcome: ReplayOutcome, path: Path) -> None:
-    """Write the report as JSON, and the records beside it.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(outcome.report, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise ConfigError(f"--out {path}: cannot be written: {error.strerror}") from error
-    outcome.records.save(records_path(path))
-
-
-def write_html(report: dict[str, Any], path: Path) -> None:
-    """Write the report as a page.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    # Imported here because plotly takes a while, which only a page should cost.
-    from replay.report_html import page
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(report))
-    except OSError as error:
-        raise ConfigError(f"--html {path}: cannot be written: {error.strerror}") from error

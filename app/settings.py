@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from app.deployment import DataConfig, MetricsConfig
 from app.evaluation import EvaluationConfig
+from app.replay_checkpoints import ReplayConfig
 from app.setting_keys import SettingKeys, nested
 from app.setting_layers import read_layers
 from domain.errors import ConfigError
@@ -103,6 +104,7 @@ class Settings(BaseModel):
     drift: DriftMonitorConfig = DriftMonitorConfig()
     reactions: ReactionsConfig = ReactionsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    replay: ReplayConfig = ReplayConfig()
 
     @model_validator(mode="after")
     def _deltas_have_a_cluster(self) -> Settings:

@@ -29,7 +29,7 @@ def compiled(kernel: Callable[..., Any], *, inline: bool = False) -> Any:
     A division by zero gives infinity or NaN, as in NumPy: looking at every divisor first would keep
     divisions from going side by side.
     """
-    options = {
+    options: dict[str, Any] = {
         "nogil": True,
         "error_model": "numpy",
         "inline": "always" if inline else "never",

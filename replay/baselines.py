@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from domain.errors import ConfigError
 from domain.features import ITEM_ID, USER_ID, FeatureSchema, Field
 from domain.requests import RankingRequest
+from domain.state import State
 
 _ValueReader: TypeAlias = Callable[[RankingRequest, int], str]
+Values: TypeAlias = tuple[str, ...]
+"""An item's value of each key."""
 
 
 class CounterBaseline:
@@ -64,28 +67,46 @@ class CounterBaseline:
         """Return the name under which results are reported."""
         return self._name
 
-    def predict(self, request: RankingRequest) -> NDArray[np.float64]:
+    def values(self, request: RankingRequest) -> list[Values]:
+        """Return what counts are kept by: for each item one value per key, "" for unknown."""
+        return [
+            tuple(value_of(request, index) for value_of in self._values_of)
+            for index in range(len(request.item_ids))
+        ]
+
+    def predict(self, values: Sequence[Values]) -> NDArray[np.float64]:
         """Return the probability of a positive for each item, float64 (N,)."""
         global_rate = (self._all.positives + 1.0) / (self._all.labels + 2.0)
         global_logit = _logit(global_rate)
         pseudo = self._prior * global_rate
-        logits_N = np.full(len(request.item_ids), global_logit)
-        for index in range(len(request.item_ids)):
-            for value_of, counts in zip(self._values_of, self._counts, strict=True):
-                count = counts.get(value_of(request, index))
+        logits_N = np.full(len(values), global_logit)
+        for index, of_item in enumerate(values):
+            for value, counts in zip(of_item, self._counts, strict=True):
+                count = counts.get(value)
                 if count is not None:
                     rate = (count.positives + pseudo) / (count.labels + self._prior)
                     logits_N[index] += _logit(rate) - global_logit
         probabilities_N: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logits_N))
         return probabilities_N
 
-    def observe(self, request: RankingRequest, item_index: int, label: float) -> None:
-        """Count the label, 0.0 or 1.0, that became known for one item of a request."""
+    def observe(self, values: Values, label: float) -> None:
+        """Count the label, 0.0 or 1.0, that became known for an item with these values."""
         self._all.add(label)
-        for value_of, counts in zip(self._values_of, self._counts, strict=True):
-            value = value_of(request, item_index)
+        for value, counts in zip(values, self._counts, strict=True):
             if value:
                 counts.setdefault(value, _Count()).add(label)
+
+    def save(self) -> State:
+        """Return everything `load` needs, as plain data."""
+        return {
+            "all": _columns({"": self._all}),
+            **{str(key): _columns(counts) for key, counts in enumerate(self._counts)},
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        self._all = _counts_from(state["all"])[""]
+        self._counts = tuple(_counts_from(state[str(key)]) for key in range(len(self._counts)))
 
 
 class _Count:
@@ -93,13 +114,27 @@ class _Count:
 
     __slots__ = ("labels", "positives")
 
-    def __init__(self) -> None:
-        self.labels = 0
-        self.positives = 0.0
+    def __init__(self, labels: int = 0, positives: float = 0.0) -> None:
+        self.labels = labels
+        self.positives = positives
 
     def add(self, label: float) -> None:
         self.labels += 1
         self.positives += label
+
+
+def _columns(counts: Mapping[str, _Count]) -> State:
+    return {
+        "values": list(counts),
+        "labels": np.array([one.labels for one in counts.values()], np.int64),
+        "positives": np.array([one.positives for one in counts.values()], np.float64),
+    }
+
+
+def _counts_from(columns: State) -> dict[str, _Count]:
+    rows = zip(columns["labels"].tolist(), columns["positives"].tolist(), strict=True)
+    counts = [_Count(labels, positives) for labels, positives in rows]
+    return dict(zip(columns["values"], counts, strict=True))
 
 
 def _value_reader(schema: FeatureSchema, key: str) -> _ValueReader:

@@ -119,17 +119,13 @@ class DecayingPairs:
     def load(self, state: State) -> None:
         """Become what `save` described."""
         self._growth.origin_ms = state["origin_ms"]
-        ends = np.cumsum(state["sizes"])[:-1]
-        self._partners = {
-            code: _Partners(partners, weights, total)
-            for code, total, partners, weights in zip(
-                state["codes"].tolist(),
-                state["totals"].tolist(),
-                np.split(state["partners"], ends),
-                np.split(state["weights"], ends),
-                strict=bool(len(state["codes"])),
-            )
-        }
+        self._partners, begin = {}, 0
+        rows = (state[name].tolist() for name in ("codes", "totals", "sizes"))
+        for code, total, size in zip(*rows, strict=True):
+            end = begin + size
+            partners, weights = state["partners"][begin:end], state["weights"][begin:end]
+            self._partners[code] = _Partners(partners, weights, total)
+            begin = end
 
 
 _NO_CODES = np.zeros(0, np.int64)

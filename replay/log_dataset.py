@@ -48,14 +48,35 @@ class LogDataset:
         self._open_log = open_log
         self.undecodable = 0
         log = open_log()
-        begin, self._ends = log.beginning_positions(), log.end_positions()
+        self._begin, self._ends = log.beginning_positions(), log.end_positions()
         log.close()
-        self._check(start or {}, begin)
+        self._check(start or {}, self._begin)
         self._start = start or {}
-        self.num_events_hint = sum(
-            max(end - self._start.get(partition, begin.get(partition, 0)), 0)
-            for partition, end in self._ends.items()
-        )
+
+    @property
+    def num_events_hint(self) -> int:
+        """Return the number of records that are read."""
+        begin = {**self._begin, **self._start}
+        return sum(max(end - begin.get(name, 0), 0) for name, end in self._ends.items())
+
+    @property
+    def ends(self) -> Positions:
+        """Return how far the log is read."""
+        return self._ends
+
+    def end_at(self, ends: Positions) -> None:
+        """Read the log as far as another replay did, who opened it when it was shorter.
+
+        Raises:
+            DatasetError: the log does not reach that far.
+        """
+        for partition, offset in ends.items():
+            if self._ends.get(partition, 0) < offset:
+                raise DatasetError(
+                    f"{self.name}: expected {partition} to reach offset {offset}, it ends at "
+                    f"{self._ends.get(partition, 0)}: it is another log"
+                )
+        self._ends = dict(ends)
 
     def _check(self, start: Positions, begin: Positions) -> None:
         for partition, offset in start.items():

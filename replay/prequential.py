@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -148,11 +148,53 @@ class Prequential:
         """Do nothing: steps are not evaluated."""
 
     def save(self) -> State:
-        """Return nothing: a replay is not resumed."""
+        """Return nothing: a trainer's snapshot is not made larger by what a report would show."""
         return {}
 
     def load(self, state: State) -> None:
-        """Take nothing: a replay is not resumed."""
+        """Take nothing: a trainer that was restarted begins to record anew."""
+
+    def save_all(self) -> State:
+        """Return everything recorded and every variant, for a replay that is to go on."""
+        shown = self._shown.values()
+        return {
+            "shown": list(self._shown),
+            "lists": np.array(
+                [(one.ordinal, one.user, one.known_actions) for one in shown], np.int64
+            ).reshape(-1, 3),
+            "items_shown": [list(one.item_shown) for one in shown],
+            "times_shown": dict(self._times_shown),
+            "columns": _plain(self._columns),
+            "labels": np.array(self._labels, np.float32),
+            "num_heads": self._num_heads,
+            "scores": {str(at): np.array(one, np.float32) for at, one in self._by_number()},
+            "rank": np.array(self._rank, np.int64),
+            "taken": _plain(self._taken),
+            "num_demands": self._num_demands,
+            "variants": {str(at): one.save() for at, one in enumerate(self._variants)},
+        }
+
+    def load_all(self, state: State) -> None:
+        """Become what `save_all` described; the variants are those of that replay."""
+        rows = zip(state["shown"], state["lists"].tolist(), state["items_shown"], strict=True)
+        self._shown = {
+            name: _Shown(ordinal, user, known_actions, tuple(items))
+            for name, (ordinal, user, known_actions), items in rows
+        }
+        self._times_shown = dict(state["times_shown"])
+        self._columns = _typed(state["columns"])
+        self._labels = _typed_one(state["labels"], "f")
+        self._num_heads = state["num_heads"]
+        for at, scores in self._by_number():
+            scores[:] = _typed_one(state["scores"][str(at)], "f")
+        self._rank = _typed_one(state["rank"], "q")
+        self._taken = _typed(state["taken"])
+        self._num_demands = state["num_demands"]
+        for at, variant in enumerate(self._variants):
+            variant.load(state["variants"][str(at)])
+
+    def _by_number(self) -> Iterator[tuple[int, array[float]]]:
+        return enumerate(self._scores.values())
 
     @property
     def num_demands(self) -> int:
@@ -269,3 +311,18 @@ class Prequential:
             "ne": normalized_entropy(labels, scores),
             "calibration": calibration_ratio(labels, scores),
         }
+
+
+def _plain(columns: Mapping[str, array[int]]) -> State:
+    return {name: np.array(values, np.int64) for name, values in columns.items()}
+
+
+def _typed(columns: State) -> dict[str, array[int]]:
+    return {name: _typed_one(values, "q") for name, values in columns.items()}
+
+
+def _typed_one(values: NDArray[Any], code: str) -> array[Any]:
+    """Return a column as what is appended to."""
+    column: array[Any] = array(code)
+    column.frombytes(values.tobytes())
+    return column

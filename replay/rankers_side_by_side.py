@@ -7,7 +7,7 @@ and batching, and the encoding of requests too where they would encode alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,11 +17,15 @@ from domain.examples import JoinedExample, LabeledRequest, LearnReport
 from domain.learners import RankingLearner
 from domain.requests import CapturedRequest, RankingRequest, RankingScores
 from domain.state import State
+from replay.variants import packed_by_id, unpacked_by_id
 from stream.observer import Demand, Measured
+from stream.packing import pack, unpack
 from stream.sampling_scale import on_sampled_scale
 
 Stopwatch = Callable[[], float]
 """Returns seconds; only differences mean anything."""
+FindCapture = Callable[[str], CapturedRequest]
+"""Returns the live ranker's capture of an impression that the loop has not forgotten."""
 
 
 class Contender(Protocol):
@@ -32,6 +36,16 @@ class Contender(Protocol):
 
     def learn(self, batch: Sequence[LabeledRequest]) -> LearnReport:
         """Take one learning step on a micro-batch."""
+
+
+class Saved(Protocol):
+    """Everything a ranker has learned, as plain data; part of `RankingLearner`."""
+
+    def save(self) -> State:
+        """Return everything `load` needs."""
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
 
 
 class Capturer(Protocol):
@@ -67,7 +81,12 @@ class RankerVariant:
     """A ranker that scores and learns what the live one does, when it does."""
 
     def __init__(
-        self, name: str, ranker: Contender, capturer: Capturer | None, stopwatch: Stopwatch
+        self,
+        name: str,
+        ranker: Contender,
+        capturer: Capturer | None,
+        stopwatch: Stopwatch,
+        saved: Saved | None = None,
     ) -> None:
         """Make a variant.
 
@@ -76,8 +95,11 @@ class RankerVariant:
             ranker: predicts and learns.
             capturer: encodes for it; None where the live ranker's captures are what it takes.
             stopwatch: measures what it costs.
+            saved: the ranker again, where a replay is to be interrupted and gone on with.
         """
         self._name = name
+        self._saved = saved
+        self._find_live: FindCapture | None = None
         self._ranker = ranker
         self._capturer = capturer
         self._stopwatch = stopwatch
@@ -159,6 +181,40 @@ class RankerVariant:
             self._waiting.pop(impression_id, None)
             self._scores.pop(impression_id, None)
 
+    def know_captures(self, find_live: FindCapture) -> None:
+        """Know where the live ranker's captures are; `load` needs them."""
+        self._find_live = find_live
+
+    def save(self) -> State:
+        """Return the ranker, and what waits for labels."""
+        assert self._saved is not None, "made without what saves it"
+        own = [] if self.shares_captures else [self._captured[one] for one in self._live.values()]
+        return {
+            "ranker": self._saved.save(),
+            "ids": list(self._live),
+            "captures": pack([one.arrays for one in own]),
+            "waiting": list(self._waiting),
+            "scores": packed_by_id(self._scores),
+            "cost": asdict(self.cost),
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described; the loop was loaded before."""
+        assert self._saved is not None, "made without what saves it"
+        assert self._find_live is not None, "must know where captures are"
+        self._saved.load(state["ranker"])
+        self._live = {name: self._find_live(name) for name in state["ids"]}
+        if self.shares_captures:
+            own = list(self._live.values())
+        else:
+            arrays = unpack(state["captures"], len(self._live))
+            pairs = zip(self._live.values(), arrays, strict=True)
+            own = [replace(live, arrays=of_own) for live, of_own in pairs]
+        self._captured = dict(zip(self._live.values(), own, strict=True))
+        self._waiting = {name: self._captured[self._live[name]] for name in state["waiting"]}
+        self._scores = unpacked_by_id(state["scores"])
+        self.cost = RankerCost(**state["cost"])
+
     def _own(self, labeled: LabeledRequest) -> LabeledRequest:
         return replace(labeled, captured=self._captured[labeled.captured])
 
@@ -181,6 +237,11 @@ class RankersSideBySide:
         self._variants = tuple(variants)
         self._stopwatch = stopwatch
         self.cost = RankerCost()
+
+    def know_captures(self, find_live: FindCapture) -> None:
+        """Tell contenders where the live ranker's captures are."""
+        for variant in self._variants:
+            variant.know_captures(find_live)
 
     def costs(self, live_name: str) -> dict[str, dict[str, float | int | None]]:
         """Return what each ranker took per example; who shares captures would pay for them too."""

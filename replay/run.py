@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from domain.errors import DecodeError, SchemaError
 from domain.events import Event, Feedback, Impression
@@ -52,17 +53,23 @@ def replay_events(
     loop: TrainLoop,
     progress: Progress,
     stopped: Callable[[], bool] = lambda: False,
+    counts: ReplayCounts | None = None,
 ) -> ReplayCounts:
     """Lead events through the loop in order, then learn from what still waits.
 
-    When `stopped` says so it ends early, and labels that were not settled by then stay unknown:
-    settling them would take "not yet" for "no".
-
     Events that contradict themselves or the schema are counted as dead letters and passed over, as
     the trainer sets them aside.
+
+    Args:
+        events: all of them, from the beginning.
+        loop: has seen as many of them as `counts` says.
+        progress: told now and then how far it is.
+        stopped: asked between two events. When it says so the replay ends early, and labels that
+            were not settled by then stay unknown: settling them would take "not yet" for "no".
+        counts: of a replay that goes on; they are counted up, and returned.
     """
-    counts = ReplayCounts()
-    for event in events:
+    counts = counts or ReplayCounts()
+    for event in islice(events, counts.records, None):
         if stopped():
             counts.interrupted = True
             return counts

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domain.examples import JoinedExample
 from domain.learners import RankingLearner
-from domain.requests import CapturedRequest, RankingRequest
-from replay.baselines import CounterBaseline
+from domain.requests import CapturedRequest
+from domain.state import State
+from replay.baselines import CounterBaseline, Values
 from stream.observer import Demand, Measured
+from stream.packing import pack, unpack
 from stream.sampling_scale import on_sampled_scale
 
 
@@ -39,6 +41,12 @@ class Variant(Protocol):
     def on_forget(self, impression_ids: Sequence[str]) -> None:
         """Drop what was kept for impressions that are done with."""
 
+    def save(self) -> State:
+        """Return everything `load` needs to go on as if nothing had come between."""
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+
 
 class OnlineVariant:
     """The live ranker, without the error memory."""
@@ -56,6 +64,13 @@ class OnlineVariant:
         return np.array([one.base_H for one in measured], np.float64)
 
     def on_forget(self, impression_ids: Sequence[str]) -> None:
+        """Do nothing: nothing is kept."""
+
+    def save(self) -> State:
+        """Return nothing: the loop keeps what it predicted."""
+        return {}
+
+    def load(self, state: State) -> None:
         """Do nothing: nothing is kept."""
 
 
@@ -78,7 +93,7 @@ class CounterVariant:
     def __init__(self, baseline: CounterBaseline) -> None:
         self._baseline = baseline
         self._scores: dict[str, NDArray[np.float64]] = {}
-        self._requests: dict[str, RankingRequest] = {}
+        self._values: dict[str, list[Values]] = {}
 
     @property
     def name(self) -> str:
@@ -87,16 +102,17 @@ class CounterVariant:
 
     def on_demand(self, demand: Demand) -> None:
         """Score with the counts of this moment."""
-        self._scores[demand.impression_id] = self._baseline.predict(demand.request)
-        self._requests[demand.impression_id] = demand.request
+        values = self._baseline.values(demand.request)
+        self._scores[demand.impression_id] = self._baseline.predict(values)
+        self._values[demand.impression_id] = values
 
     def on_examples(self, examples: Sequence[JoinedExample]) -> None:
         """Count labels of the primary head, early negatives among them."""
         for example in examples:
-            request = self._requests.get(example.impression_id)
+            values = self._values.get(example.impression_id)
             label = example.labels[0]
-            if request is not None and not np.isnan(label):
-                self._baseline.observe(request, example.item_index, label)
+            if values is not None and not np.isnan(label):
+                self._baseline.observe(values[example.item_index], label)
 
     def probabilities(self, measured: Sequence[Measured]) -> NDArray[np.float64]:
         """Return the rates that were counted when the items were shown."""
@@ -105,10 +121,25 @@ class CounterVariant:
         return np.array(scores, np.float64)[:, None]
 
     def on_forget(self, impression_ids: Sequence[str]) -> None:
-        """Drop scores and requests."""
+        """Drop scores and values."""
         for impression_id in impression_ids:
             self._scores.pop(impression_id, None)
-            self._requests.pop(impression_id, None)
+            self._values.pop(impression_id, None)
+
+    def save(self) -> State:
+        """Return the counts, and what waits for labels."""
+        return {
+            "counts": self._baseline.save(),
+            "scores": packed_by_id(self._scores),
+            "values": [[list(item) for item in items] for items in self._values.values()],
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        self._baseline.load(state["counts"])
+        self._scores = unpacked_by_id(state["scores"])
+        values = [[tuple(item) for item in items] for items in state["values"]]
+        self._values = dict(zip(self._scores, values, strict=True))
 
 
 class FrozenVariant:
@@ -151,6 +182,34 @@ class FrozenVariant:
             self._captured.pop(impression_id, None)
             self._scores.pop(impression_id, None)
 
+    def save(self) -> State:
+        """Return the copy, and what waits for labels."""
+        captured = list(self._captured.values())
+        return {
+            "ranker": None if self._ranker is None else self._ranker.save(),
+            "captured": [
+                [name, one.user_id, one.time_ms, list(one.item_ids)]
+                for name, one in self._captured.items()
+            ],
+            "arrays": pack([one.arrays for one in captured]),
+            "scores": packed_by_id(self._scores),
+        }
+
+    def load(self, state: State) -> None:
+        """Become what `save` described."""
+        self._ranker = None
+        if state["ranker"] is not None:
+            self._ranker = self._copy_ranker()
+            self._ranker.load(state["ranker"])
+        arrays = unpack(state["arrays"], len(state["captured"]))
+        self._captured = {
+            name: CapturedRequest(user_id, tuple(item_ids), time_ms, of_request)
+            for (name, user_id, time_ms, item_ids), of_request in zip(
+                state["captured"], arrays, strict=True
+            )
+        }
+        self._scores = unpacked_by_id(state["scores"])
+
     def _probabilities(self, one: Measured) -> NDArray[np.float32]:
         example = one.example
         score_NH = self._scores.get(example.impression_id)
@@ -166,3 +225,15 @@ class FrozenVariant:
         for name, result in zip(self._captured, results, strict=True):
             self._scores[name] = result.probabilities
         self._captured.clear()
+
+
+def packed_by_id(arrays: Mapping[str, NDArray[Any]]) -> State:
+    """Return arrays by id as plain data: the ids, and all arrays in one."""
+    return {"ids": list(arrays), **pack([{"rows": array} for array in arrays.values()])}
+
+
+def unpacked_by_id(state: State) -> dict[str, NDArray[Any]]:
+    """Return what `packed_by_id` packed, in the same order."""
+    columns = {name: column for name, column in state.items() if name != "ids"}
+    rows = unpack(columns, len(state["ids"]))
+    return {name: row["rows"] for name, row in zip(state["ids"], rows, strict=True)}

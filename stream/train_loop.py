@@ -22,6 +22,7 @@ from domain.events import Event, Feedback, Impression, ItemUpdate, UserUpdate
 from domain.examples import JoinedExample, LearnReport
 from domain.features import FeatureSchema
 from domain.learners import MemoryLearner, RankingLearner, RetrievalLearner
+from domain.requests import CapturedRequest
 from domain.state import State
 from monitoring.metrics import Metrics
 from monitoring.session_ids import SessionIds
@@ -119,6 +120,17 @@ class TrainLoop:
     def parts(self) -> LoopParts:
         """Return what events are led through."""
         return self._parts
+
+    def captured(self, impression_id: str) -> CapturedRequest:
+        """Return how a request was encoded that labels can still reach.
+
+        Raises:
+            KeyError: there is none.
+        """
+        pending = self._pending.get(impression_id)
+        if pending is None:
+            raise KeyError(impression_id)
+        return pending.captured
 
     def process(self, event: Event) -> None:
         """Lead one event through the loop.

@@ -33,18 +33,22 @@ from app.journal_options import (
     SnapshotOption,
 )
 from app.options import ConfigOption, SetOption, settings_from
+from app.replay_files import ReportFiles
 from app.replay_options import (
     FromOption,
     HtmlOption,
     MarkdownOption,
     OutOption,
+    ResumeOption,
     UntilOption,
     VariantOption,
+    WorkOption,
 )
 from domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from app.ranker_variants import RankerWish
+    from app.replay_checkpoints import ReplayCheckpoints
     from app.replay_start import ReplayStart
     from app.settings import Settings
     from replay.dataset import Dataset
@@ -69,6 +73,8 @@ def replay(
     markdown: MarkdownOption = None,
     from_: FromOption = None,
     until: UntilOption = None,
+    resume: ResumeOption = False,
+    work: WorkOption = None,
     limit: LimitOption = None,
     seed: _SeedOption = None,
     positive_at: PositiveAtOption = None,
@@ -95,7 +101,8 @@ def replay(
     Prints the quality of the online model, with and without the error memory, beside a copy that
     stopped learning half-way and baselines. Instead of a dataset it replays an event log, --log,
     with the schema of --config. With --out, --html or --markdown, Ctrl-C leaves a report on what
-    was replayed so far. See docs/replay.md; `headrace compare` tells two replays apart.
+    was replayed so far, and the same command with --resume goes on where it was, also after the
+    process was killed. See docs/replay.md; `headrace compare` tells two replays apart.
 
     Each --variant NAME=ranking.KEY=VALUE adds a ranker with other settings, on the same stream.
 
@@ -118,17 +125,16 @@ def replay(
     - `headrace replay --journal DATA/journal --log kafka://localhost:9092`
     """
     overrides = list(set_ or ())
-    if dataset is not None and (journal is not None or log is not None):
-        raise ConfigError("--dataset: expected no --journal and no --log beside it")
-    if variant and (journal is not None or snapshot is not None):
-        raise ConfigError("--variant: expected no --journal and no --snapshot beside it")
+    _check_together(context.params)
     if journal is not None:
         data_dir = data_dir or journal.absolute().parent
         settings = settings_from(config, overrides, data_dir=data_dir, log=log)
         raise typer.Exit(_learn_again(settings, journal, snapshot or "current"))
     if seed is not None:
         overrides.append(f"seed={seed}")
-    wanted = _Wanted(_Files(out, html, markdown), from_, until, _command_line(context))
+    wanted = _Wanted(
+        ReportFiles(out, html, markdown), from_, until, _command_line(context), work, resume
+    )
     if snapshot is not None:
         _check_for_snapshot(context.params)
         data_dir = _data_dir(snapshot, data_dir)
@@ -139,21 +145,26 @@ def replay(
     raise typer.Exit(_measure(settings, _chosen(settings, context.params), wanted, rankers=rankers))
 
 
-class _Files(NamedTuple):
-    """Where a report is written to."""
-
-    out: Path | None
-    html: Path | None
-    markdown: Path | None
+def _check_together(flags: Mapping[str, Any]) -> None:
+    """Refuse flags that have no use for each other."""
+    journal, snapshot, log = (flags[name] is not None for name in ("journal", "snapshot", "log"))
+    if flags["dataset"] is not None and (journal or log):
+        raise ConfigError("--dataset: expected no --journal and no --log beside it")
+    if flags["variant"] and (journal or snapshot):
+        raise ConfigError("--variant: expected no --journal and no --snapshot beside it")
+    if journal and (flags["resume"] or flags["work"] is not None):
+        raise ConfigError("--resume: expected no --journal beside it, which measures nothing")
 
 
 class _Wanted(NamedTuple):
-    """Which part is replayed, what for, and in which words it was asked."""
+    """Which part is replayed, what for, in which words it was asked, and whether it is to go on."""
 
-    files: _Files
+    files: ReportFiles
     from_: str | None
     until: str | None
     command: str
+    work: Path | None
+    resume: bool
 
 
 def _check_for_snapshot(flags: Mapping[str, Any]) -> None:
@@ -188,26 +199,50 @@ def _measure(
 ) -> int:
     from rich.console import Console
 
-    from app import replay_run
-    from app.replay_run import ReplayWishes, print_report, run_replay
+    from app.replay_files import print_report
+    from app.replay_run import ReplayWishes, run_replay
 
     files = wanted.files
-    dataset = _part(dataset, wanted.from_, wanted.until)
+    checkpoints = _checkpoints(wanted, dataset)
     wishes = ReplayWishes(
-        keep_partial=any(files), command=wanted.command, start=start, rankers=rankers
+        keep_partial=any(files),
+        command=wanted.command,
+        start=start,
+        rankers=rankers,
+        checkpoints=checkpoints,
+        write=files.write if any(files) else None,
     )
+    dataset = _part(dataset, wanted.from_, wanted.until)
     outcome = run_replay(settings, dataset, Console(stderr=True), wishes)
     print_report(outcome.report, Console())
-    if files.out is not None:
-        replay_run.write_report(outcome, files.out)
-    if files.html is not None:
-        replay_run.write_html(outcome.report, files.html)
-    if files.markdown is not None:
-        replay_run.write_markdown(outcome.report, files.markdown)
+    files.write(outcome)
     for path in files:
         if path is not None:
             typer.echo(f"Wrote {path}")
-    return EXIT_INTERRUPTED if outcome.counts.interrupted else 0
+    if outcome.counts.interrupted:
+        return EXIT_INTERRUPTED
+    if checkpoints is not None:
+        checkpoints.remove()
+    return 0
+
+
+def _checkpoints(wanted: _Wanted, dataset: Dataset) -> ReplayCheckpoints | None:
+    """Return where checkpoints go, with the one to go on from; None without a place for them."""
+    from app.replay_checkpoints import ReplayCheckpoints
+    from replay.log_dataset import LogDataset
+
+    folder = wanted.work or wanted.files.work
+    if folder is None:
+        if wanted.resume:
+            raise ConfigError("--resume: expected --out, --html, --markdown or --work beside it")
+        return None
+    log = dataset if isinstance(dataset, LogDataset) else None
+    checkpoints = ReplayCheckpoints(folder, None if log is None else log.ends)
+    if wanted.resume:
+        checkpoints.find()
+        if log is not None and checkpoints.log_ends is not None:
+            log.end_at(checkpoints.log_ends)
+    return checkpoints
 
 
 def _rankers(
@@ -258,7 +293,7 @@ def _command_line(context: typer.Context) -> str:
     words = ["headrace", "replay"]
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
-        if source is None or source.name != "COMMANDLINE":
+        if source is None or source.name != "COMMANDLINE" or option.name == "resume":
             continue
         values = context.params[option.name or ""]
         for value in values if isinstance(values, list | tuple) else (values,):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.replay_run import ReplayWishes, run_replay, write_html
+from app.replay_files import write_html
+from app.replay_run import ReplayWishes, run_replay
 from monitoring.drift_signal import DriftSignal, signal_to_plain
 from replay.intervals import BootstrapConfig
 from replay.report import measure

@@ -28,7 +28,7 @@ FLAGS = {
     "serve": {*SHARED, "--grpc", "--insecure", "--workers"},
     "replay": {
         *DATASET, *SHARED, "--out", "--html", "--markdown", "--from", "--until", "--seed",
-        "--journal", "--snapshot", "--variant",
+        "--journal", "--snapshot", "--variant", "--resume", "--work",
         "--user-column", "--item-column", "--time-column", "--time-unit", "--kind-column",
         "--value-column", "--label-column", "--impression-column", "--context-column",
     },
@@ -155,6 +155,8 @@ MISTAKES = [
         "FOLDER/events.sqlite: there is no event log (--log names it)",
     ),
     ("replay --dataset abrupt --journal FOLDER", "--dataset: expected no --journal and no --log"),
+    ("replay --journal FOLDER --resume", "--resume: expected no --journal beside it"),
+    ("replay --dataset abrupt --resume", "--resume: expected --out, --html, --markdown or --work "),
     ("replay --dataset abrupt --from soon", "--from: expected a time such as 2022-05-01T12:00 "),
     ("replay --dataset abrupt --from 9 --until 8", "--until: expected later than --from 9, got 8"),
     ("replay --log sqlite:///./x.sqlite --limit 9", "--log: has no use for flags about files"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from river import facto, linear_model, optim
 
 from domain.features import FeatureSchema, Field
 from replay.river_baselines import FACTORISATION, LOGISTIC, RiverVariant
+from snapshot.state_files import read_state, write_state
 from tests.unit.replay.measured_fakes import demand, example, measured
 
 BOTH = pytest.mark.parametrize("name", [LOGISTIC, FACTORISATION])
@@ -110,3 +112,24 @@ def test_logistic_is_river_s_own_fed_with_the_same_inputs() -> None:
         assert answer[0, 0] == pytest.approx(expected, abs=1e-12)
         one.on_examples([example(f"p{at}", 0, label)])
         plain.learn_one(inputs, bool(label))
+
+
+@BOTH
+def test_restored_from_files_it_goes_on_to_the_last_bit(name: str, tmp_path: Path) -> None:
+    one, again, rng = variant(name), variant(name, seed=9), Random(3)
+    for at in range(120):
+        if at == 60:
+            write_state(tmp_path, "learner", one.save())
+            files = [
+                (tmp_path / f"learner.{kind}").read_bytes() for kind in ("json", "safetensors")
+            ]
+            again.load(read_state(files[0], files[1], "learner"))
+        item, label = f"i{rng.randrange(40)}", float(rng.random() < 0.4)
+        answers = []
+        for each in (one, again) if at >= 60 else (one,):
+            each.on_demand(demand(f"p{at}", item))
+            answers.append(each.probabilities([measured(example(f"p{at}", 0, label))]).tobytes())
+            if at >= 3:  # labels come later, also those of lists that were shown before
+                each.on_examples([example(f"p{at - 3}", 0, label)])
+                each.on_forget([f"p{at - 3}"])
+        assert len(set(answers)) == 1
