@@ -89,6 +89,7 @@ class LabelCounters:
                 "newest_day": (np.int64, ()),
             },
             config.max_entries,
+            "ranking.counters.max_entries",
         )
         # One of each outcome to start with, so that the overall rate is never 0 or 1.
         self._shown = np.full(num_heads, 2.0)

@@ -72,8 +72,11 @@ class EmbeddingTable:
         self._rows = RowStore(
             {"weight": (np.float32, width), "square": (np.float32, width)},
             config.max_rows,
+            "ranking.table.max_rows",
         )
-        self._waiting = RowStore({"count": (np.int64, ())}, config.max_waiting)
+        self._waiting = RowStore(
+            {"count": (np.int64, ())}, config.max_waiting, "ranking.table.max_waiting"
+        )
         self._next_sweep_ms = 0
         self._rate = config.learning_rate
 

@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.changed_rows import ChangedRows
-from domain.errors import SnapshotError
+from domain.errors import ConfigError, SnapshotError
 from domain.state import State
 from domain.state_reading import StateReader
 from ranking.id_map import ABSENT, IdMap
 
 Shape = tuple[int, ...]
 
-_SMALLEST = 64
 _SPARE = 0.05
 """Part of a full store that is freed at once: finding the oldest rows costs a pass over all of
 them, so a store that lives at its limit must not do it for every new id."""
@@ -55,19 +54,29 @@ class RowsDelta:
 class RowStore:
     """One row per id in every column; new and recycled rows are zero.
 
-    Columns are plain arrays of shape (capacity, *shape) that the owner reads and writes by row
-    number; they are replaced when the store grows, so ask for them anew after every insertion.
+    Columns are plain arrays of shape (max_rows, *shape) that the owner reads and writes by row
+    number. Their address space is reserved at once, and the system gives them memory as rows are
+    first written: the store grows without copying a row. `load` replaces them.
 
     What was touched, and which ids left, is remembered until `take_delta`: a byte per row, and as
     many ids as there may be rows.
     """
 
-    def __init__(self, columns: Mapping[str, tuple[type, Shape]], max_rows: int) -> None:
+    def __init__(
+        self, columns: Mapping[str, tuple[type, Shape]], max_rows: int, setting: str
+    ) -> None:
+        """Reserve room for `max_rows` rows, a number that the user chose by a setting.
+
+        Raises:
+            ConfigError: the machine has no room for so many.
+        """
         self._layout = dict(columns)
         self._max_rows = max_rows
+        self._setting = setting
         self._high = 0
         """Rows below this one were given out at least once."""
-        self._freed: list[int] = []
+        self._freed = np.zeros(0, np.int64)
+        """Rows to be given out again, the last one first; they still hold what they held."""
         self._newest_ms = 0
         self._ids = np.zeros(0, np.int64)
         self._last_ms = np.zeros(0, np.int64)
@@ -120,9 +129,12 @@ class RowStore:
 
     def touch(self, rows: NDArray[np.int64], time_ms: int) -> None:
         """Note that rows were used at this event time; an older time changes nothing."""
-        self._last_ms[rows] = np.maximum(self._last_ms[rows], time_ms)
+        if time_ms >= self._newest_ms:
+            self._last_ms[rows] = self._newest_ms = time_ms
+        else:
+            self._last_ms[rows] = np.maximum(self._last_ms[rows], time_ms)
         self._changed.mark(rows)
-        self._newest_ms = max(self._newest_ms, time_ms)
+        self._map.tidy(len(rows))
 
     def evict_before(self, time_ms: int) -> NDArray[np.int64]:
         """Free every row last touched before this event time; return its ids."""
@@ -135,7 +147,7 @@ class RowStore:
         return {
             "ids": self._ids[: self._high].copy(),
             "last_ms": self._last_ms[: self._high].copy(),
-            "free": np.array(self._freed, np.int64),
+            "free": self._freed.copy(),
             "newest_ms": self._newest_ms,
             "columns": columns,
         }
@@ -144,12 +156,12 @@ class RowStore:
         """Become what `save` described."""
         self._clear()
         self._high = len(state["ids"])
-        self._grow_to(self._high)
+        self._changed.grow(self._high)
         self._ids[: self._high] = state["ids"]
         self._last_ms[: self._high] = state["last_ms"]
         for name, column in self._columns.items():
             column[: self._high] = state["columns"][name]
-        self._freed = [int(row) for row in state["free"]]
+        self._freed = np.array(state["free"], np.int64)
         self._newest_ms = int(state["newest_ms"])
         rows = np.flatnonzero(self._ids[: self._high] != ABSENT)
         self._map.rebuild(self._ids[rows], rows)
@@ -230,37 +242,44 @@ class RowStore:
     def _clear(self) -> None:
         self._map = IdMap()
         self._high = 0
-        self._freed = []
+        self._freed = np.zeros(0, np.int64)
         self._newest_ms = 0
-        self._ids = np.zeros(0, np.int64)
-        self._last_ms = np.zeros(0, np.int64)
+        self._ids = self._reserved(np.int64, ())
+        self._last_ms = self._reserved(np.int64, ())
         self._columns = {
-            name: np.zeros((0, *shape), dtype) for name, (dtype, shape) in self._layout.items()
+            name: self._reserved(dtype, shape) for name, (dtype, shape) in self._layout.items()
         }
         self._forget_changes()
 
-    def _take_rows(self, count: int) -> NDArray[np.int64]:
-        reused = [self._freed.pop() for _ in range(min(count, len(self._freed)))]
-        fresh = count - len(reused)
-        rows = np.arange(self._high - len(reused), self._high + fresh)
-        rows[: len(reused)] = reused
-        self._high += fresh
-        self._grow_to(self._high)
-        return rows
+    def _reserved(self, dtype: type, shape: Shape) -> NDArray[Any]:
+        try:
+            return np.zeros((self._max_rows, *shape), dtype)
+        except MemoryError as error:
+            raise ConfigError(
+                f"{self._setting}: expected a number of rows that fits into memory, got "
+                f"{self._max_rows}: {error}"
+            ) from error
 
-    def _grow_to(self, num_rows: int) -> None:
-        if num_rows <= len(self._ids):
-            return
-        capacity = min(self._max_rows, max(_SMALLEST, 2 * len(self._ids), num_rows))
-        self._ids = _grown(self._ids, capacity)
-        self._last_ms = _grown(self._last_ms, capacity)
-        self._changed.grow(capacity)
-        self._columns = {name: _grown(old, capacity) for name, old in self._columns.items()}
+    def _take_rows(self, count: int) -> NDArray[np.int64]:
+        num_reused = min(count, len(self._freed))
+        kept = len(self._freed) - num_reused
+        reused, self._freed = self._freed[kept:][::-1], self._freed[:kept]
+        for column in self._columns.values():
+            column[reused] = 0
+        fresh = np.arange(self._high, self._high + count - num_reused)
+        self._high += len(fresh)
+        self._changed.grow(self._high)
+        return np.concatenate([reused, fresh])
 
     def _evict_oldest(self, count: int) -> NDArray[np.int64]:
         held = np.flatnonzero(self._ids[: self._high] != ABSENT)
-        order = np.argsort(self._last_ms[held], kind="stable")
-        return self._free(np.sort(held[order[:count]]))
+        last_ms = self._last_ms[held]
+        # Part of a sort is enough: what is older than the count-th, and of its equals the first.
+        limit_ms = np.partition(last_ms, count - 1)[count - 1]
+        older = last_ms < limit_ms
+        equal = np.flatnonzero(last_ms == limit_ms)
+        older[equal[: count - int(older.sum())]] = True
+        return self._free(held[older])
 
     def _free(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         if not len(rows):
@@ -268,16 +287,7 @@ class RowStore:
         evicted = self._ids[rows]
         self._ids[rows] = ABSENT
         self._last_ms[rows] = 0
-        for column in self._columns.values():
-            column[rows] = 0
+        self._map.remove(evicted)
         self._note_removed(evicted)
-        self._freed.extend(int(row) for row in rows[::-1])
-        held = np.flatnonzero(self._ids[: self._high] != ABSENT)
-        self._map.rebuild(self._ids[held], held)
+        self._freed = np.concatenate([self._freed, rows[::-1]])
         return evicted
-
-
-def _grown(old: NDArray[Any], capacity: int) -> NDArray[Any]:
-    new = np.zeros((capacity, *old.shape[1:]), old.dtype)
-    new[: len(old)] = old
-    return new
