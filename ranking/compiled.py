@@ -44,6 +44,11 @@ def vectorised(function: Callable[P, R]) -> Callable[P, R]:
     return _compiled(function, {"error_model": "numpy", "fastmath": _REORDERED})
 
 
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Do what `vectorised` does, for a part of such a function that is copied into it."""
+    return _compiled(function, {"error_model": "numpy", "fastmath": _REORDERED, "inline": "always"})
+
+
 def _compiled(function: Callable[P, R], options: dict[str, Any]) -> Callable[P, R]:
     if not COMPILES:
         return function

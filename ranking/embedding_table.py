@@ -1,4 +1,4 @@
-"""The table of embedding rows: one per id, without collisions, learned by sparse Adagrad.
+"""The table of embedding rows: one per id, without collisions, learned a few rows at a time.
 
 Reading never inserts. An id gets its row when it was seen in learning often enough, and loses it
 when it was not seen for long enough or the table is full (both in event time). The rules follow
@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 from domain.errors import ConfigError
 from domain.state import State
 from domain.state_reading import StateReader
+from ranking.admission import RULES, Admission, AdmissionRule
+from ranking.id_map import ABSENT
+from ranking.id_noise import uniform
+from ranking.row_groups import RowGrouper, RowGroups
+from ranking.row_optimiser import OPTIMISERS, OptimiserName, RowOptimiser
 from ranking.row_store import RowsDelta, RowStore
 
 
@@ -28,14 +33,21 @@ class EmbeddingTableConfig:
     """Width of a row."""
     max_rows: int = 2_000_000
     """Most rows held; beyond it the least recently learned ones leave."""
+    admission: AdmissionRule = "count"
+    """Whether an id gets its row at the `min_count`-th sighting, or by chance."""
     min_count: int = 1
-    """How often an id must have been seen in learning before it gets a row."""
+    """How often an id must have been seen in learning before it gets a row; under the rules of
+    chance, about how often it is."""
     max_waiting: int = 1_000_000
     """Most ids whose sightings are counted while they have no row."""
     ttl_ms: int = 90 * 24 * 3_600_000
     """How long, in event time, a row lives without being learned."""
+    optimiser: OptimiserName = "adagrad"
+    """How rows move; see `row_steps`."""
     learning_rate: float = 0.03
-    """Adagrad's step size."""
+    """The optimiser's step size."""
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    """How much of its averages lazy Adam keeps at each step of a row."""
     initial_spread: float = 0.0
     """New rows are uniform within plus and minus this, drawn from the id itself."""
 
@@ -44,39 +56,41 @@ class EmbeddingTableConfig:
             value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"ranking.table.{name} must be at least 1, got {value}")
+        for name, choices in (("admission", RULES), ("optimiser", OPTIMISERS)):
+            if getattr(self, name) not in choices:
+                raise ConfigError(
+                    f"ranking.table.{name} must be one of {', '.join(choices)}, "
+                    f"got {getattr(self, name)!r}"
+                )
         if not self.learning_rate > 0.0:
             raise ConfigError(
                 f"ranking.table.learning_rate must be positive, got {self.learning_rate}"
+            )
+        if len(self.adam_betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.adam_betas):
+            raise ConfigError(
+                f"ranking.table.adam_betas must be two numbers from 0 to below 1, "
+                f"got {self.adam_betas}"
             )
 
 
 _TRAVELLING = ("weight",)
 """The columns that a prediction needs."""
-_EPSILON = 1e-10
-_STRIDE = np.uint64(0x9E3779B97F4A7C15)
-_MIXING = (
-    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
-    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
-)
-"""SplitMix64 (Steele et al. 2014) with its last shift left out: only high bits are used."""
 _SWEEPS_PER_TTL = 20
 """Expired rows are looked for this often, so a row outlives its time by at most 5 %."""
 
 
 class EmbeddingTable:
-    """id -> float32 row; D wide. Id `ABSENT` is never stored and reads as zeros."""
+    """id -> float32 row; D wide. Id `ABSENT` is never stored and reads as zeros.
 
-    def __init__(self, config: EmbeddingTableConfig) -> None:
+    Ids are read and learned one by one, or in bags whose rows are summed.
+    """
+
+    def __init__(self, config: EmbeddingTableConfig, seed: int = 0) -> None:
         self._config = config
-        width = (config.dimension,)
-        self._rows = RowStore(
-            {"weight": (np.float32, width), "square": (np.float32, width)},
-            config.max_rows,
-            "ranking.table.max_rows",
-        )
-        self._waiting = RowStore(
-            {"count": (np.int64, ())}, config.max_waiting, "ranking.table.max_waiting"
-        )
+        self._optimiser = RowOptimiser(config.optimiser, config.dimension, config.adam_betas)
+        self._rows = RowStore(self._optimiser.columns, config.max_rows, "ranking.table.max_rows")
+        self._grouper = RowGrouper(config.max_rows)
+        self._admission = Admission(config.admission, config.min_count, config.max_waiting, seed)
         self._next_sweep_ms = 0
         self._rate = config.learning_rate
 
@@ -85,13 +99,12 @@ class EmbeddingTable:
 
     def read(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the rows of ids of any shape, (..., D); zeros for ids without one."""
-        rows = self._rows.find(ids)
-        weights = self._rows["weight"]
-        if not len(weights):
-            return np.zeros((*ids.shape, self._config.dimension), np.float32)
-        values = weights[rows]
-        values[rows < 0] = 0.0
-        return values.astype(np.float32, copy=False)
+        values_ND = self.read_bags(ids.reshape(-1, 1))
+        return values_ND.reshape(*ids.shape, self._config.dimension)
+
+    def read_bags(self, ids_BI: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the sum of the rows of each bag of ids, (B, D)."""
+        return self._optimiser.read_bags(self._rows, self._rows.find(ids_BI))
 
     def scale_learning_rate(self, factor: float) -> None:
         """Take steps of this many times the configured size from now on."""
@@ -104,7 +117,7 @@ class EmbeddingTable:
         gradients_ND: NDArray[np.float32],
         time_ms: int,
     ) -> None:
-        """Take one Adagrad step on the rows of distinct ids; admit new ones, expire old ones.
+        """Take one step on the rows of distinct ids; admit new ones, expire old ones.
 
         Args:
             ids: N distinct ids, none of them `ABSENT`.
@@ -114,14 +127,32 @@ class EmbeddingTable:
             time_ms: event time of the batch's newest example.
         """
         self._expire(time_ms)
-        rows = self._admit(ids, counts, time_ms)
-        known = rows >= 0
-        rows, gradients_ND = rows[known], gradients_ND[known]
-        square, weight = self._rows["square"], self._rows["weight"]
-        square_ND = square[rows] + gradients_ND**2
-        square[rows] = square_ND
-        weight[rows] -= self._rate * gradients_ND / (np.sqrt(square_ND) + _EPSILON)
-        self._rows.touch(rows, time_ms)
+        rows = self._rows.find(ids)
+        self._rows.touch(rows[rows >= 0], time_ms)
+        absent = rows < 0
+        if absent.any() and self._take_in(ids[absent], counts[absent], time_ms):
+            rows = self._rows.find(ids)
+        self._optimiser.step(self._rows, RowGroups.of_distinct(rows), gradients_ND, self._rate)
+
+    def learn_bags(
+        self, ids_BI: NDArray[np.int64], gradients_BD: NDArray[np.float32], time_ms: int
+    ) -> None:
+        """Take one step on the rows of all ids in bags, after `read_bags`; otherwise as `learn`.
+
+        Args:
+            ids_BI: ids of B bags; they may repeat, within a bag, too, and be `ABSENT`.
+            gradients_BD: gradient of the loss by the sum of each bag.
+            time_ms: event time of the batch's newest example.
+        """
+        self._expire(time_ms)
+        rows_BI = self._rows.find(ids_BI)
+        self._rows.touch(rows_BI[rows_BI >= 0], time_ms)
+        absent_BI = (rows_BI < 0) & (ids_BI != ABSENT)
+        if absent_BI.any():
+            new, counts = np.unique(ids_BI[absent_BI], return_counts=True)
+            if self._take_in(new, counts, time_ms):
+                rows_BI = self._rows.find(ids_BI)
+        self._optimiser.step(self._rows, self._grouper.group(rows_BI), gradients_BD, self._rate)
 
     def take_delta(self) -> State:
         """Return the rows learned and the ids that left since the last call; no optimiser state."""
@@ -139,67 +170,45 @@ class EmbeddingTable:
         """Return rows, optimiser state and sightings as plain data."""
         return {
             "rows": self._rows.save(),
-            "waiting": self._waiting.save(),
+            "admission": self._admission.save(),
             "next_sweep_ms": self._next_sweep_ms,
         }
 
     def load(self, state: State) -> None:
-        """Become what `save` described."""
-        self._rows.load(state["rows"])
-        self._waiting.load(state["waiting"])
-        self._next_sweep_ms = int(state["next_sweep_ms"])
+        """Become what `save` described.
 
-    def _admit(
-        self, ids: NDArray[np.int64], counts: NDArray[np.int64], time_ms: int
-    ) -> NDArray[np.int64]:
-        rows = self._rows.find(ids)
-        absent = np.flatnonzero(rows < 0)
-        if self._config.min_count > 1 and len(absent):
-            absent = absent[self._seen_enough(ids[absent], counts[absent], time_ms)]
-        absent = absent[: self._config.max_rows]
-        if not len(absent):
-            return rows
-        # Rows about to learn must not be the ones evicted to make room for the new ones.
-        present = rows[rows >= 0]
-        self._rows.touch(present, time_ms)
-        inserted = self._rows.insert(ids[absent], time_ms)
-        self._rows["weight"][inserted.rows] = self._initial(ids[absent])
-        return self._rows.find(ids)
+        Raises:
+            SnapshotError: it was saved under another optimiser, or before there were several.
+        """
+        reader = StateReader(state, "ranking.table")
+        kept = reader.part("rows").part("columns")
+        for name, (dtype, shape) in self._optimiser.columns.items():
+            kept.array(name, dtype, (None, *shape), finite=False)
+        reader.part("admission")
+        self._rows.load(state["rows"])
+        self._admission.load(state["admission"])
+        self._next_sweep_ms = reader.integer("next_sweep_ms")
+
+    def _take_in(self, ids: NDArray[np.int64], counts: NDArray[np.int64], time_ms: int) -> bool:
+        """Give rows to those of distinct ids without one that may have one; return whether any."""
+        admitted = ids[self._admission.admits(ids, counts, time_ms)][: self._config.max_rows]
+        if not len(admitted):
+            return False
+        inserted = self._rows.insert(admitted, time_ms)
+        if self._config.initial_spread:
+            self._rows["weight"][inserted.rows] = self._initial(admitted)
+        return True
 
     def _initial(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the first values of new rows.
-
-        They follow from the id, so that it starts alike in every run and order of arrival.
-        """
-        columns = np.arange(1, self._config.dimension + 1, dtype=np.uint64) * _STRIDE
-        mixed = ids.view(np.uint64)[:, None] + columns
-        for shift, factor in _MIXING:
-            mixed = (mixed ^ (mixed >> shift)) * factor
-        uniform = (mixed >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - 1
-        return uniform * np.float32(self._config.initial_spread)
-
-    def _seen_enough(
-        self, ids: NDArray[np.int64], counts: NDArray[np.int64], time_ms: int
-    ) -> NDArray[np.bool_]:
-        """Count sightings of ids without a row; return which of them may have one now."""
-        rows = self._waiting.find(ids)
-        before = np.zeros(len(ids), np.int64)
-        if len(self._waiting):
-            before = np.where(rows >= 0, self._waiting["count"][rows], 0).astype(np.int64)
-        enough: NDArray[np.bool_] = before + counts >= self._config.min_count
-        new = np.flatnonzero(~enough & (rows < 0))[: self._config.max_waiting]
-        if len(new):
-            self._waiting.insert(ids[new], time_ms)
-        rows = self._waiting.find(ids)
-        wait = ~enough & (rows >= 0)
-        self._waiting["count"][rows[wait]] = (before + counts)[wait]
-        self._waiting.touch(rows[wait], time_ms)
-        return enough
+        """Return the first values of new rows, which follow from their ids."""
+        places = np.arange(1, self._config.dimension + 1, dtype=np.uint64)
+        spread = np.float32(self._config.initial_spread)
+        return spread * (2 * uniform(ids[:, None], places) - 1)
 
     def _expire(self, time_ms: int) -> None:
         if time_ms < self._next_sweep_ms:
             return
         oldest_ms = time_ms - self._config.ttl_ms
         self._rows.evict_before(oldest_ms)
-        self._waiting.evict_before(oldest_ms)
+        self._admission.forget_before(oldest_ms)
         self._next_sweep_ms = time_ms + self._config.ttl_ms // _SWEEPS_PER_TTL

@@ -58,10 +58,13 @@ class LookUp:
 class FieldTables:
     """One row per id in the large table and, when fields are chosen, one in the small table too."""
 
-    def __init__(self, config: EmbeddingTableConfig, small_dimension: int | None) -> None:
-        self._tables = {LARGE: EmbeddingTable(config)}
+    def __init__(
+        self, config: EmbeddingTableConfig, small_dimension: int | None, seed: int
+    ) -> None:
+        self._tables = {LARGE: EmbeddingTable(config, seed)}
         if small_dimension is not None:
-            self._tables[SMALL] = EmbeddingTable(replace(config, dimension=small_dimension))
+            small = replace(config, dimension=small_dimension)
+            self._tables[SMALL] = EmbeddingTable(small, seed)
 
     def __len__(self) -> int:
         return len(self._tables[LARGE])

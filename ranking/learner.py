@@ -141,7 +141,7 @@ class RankingModel:
         self._counters = LabelCounters(config.counters, num_heads)
         self._layout = layout
         small = config.aefs.small_dimension if config.aefs.keep else None
-        self._tables = FieldTables(config.table, small)
+        self._tables = FieldTables(config.table, small, seed)
         num_floats, flagged = self._encoder.num_floats(self._counters.width)
         self._normaliser = RunningNormaliser(num_floats)
         self._calibrator = build_calibrator(config.calibration, num_heads)
