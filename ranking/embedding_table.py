@@ -22,7 +22,7 @@ from ranking.id_map import ABSENT
 from ranking.id_noise import uniform
 from ranking.row_groups import RowGrouper, RowGroups
 from ranking.row_optimiser import OPTIMISERS, OptimiserName, RowOptimiser
-from ranking.row_store import RowsDelta, RowStore
+from ranking.row_store import Inserted, RowsDelta, RowStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class EmbeddingTable:
         rows = self._rows.find(ids)
         self._rows.touch(rows[rows >= 0], time_ms)
         absent = rows < 0
-        if absent.any() and self._take_in(ids[absent], counts[absent], time_ms):
+        if absent.any() and self._take_in(ids[absent], counts[absent], time_ms) is not None:
             rows = self._rows.find(ids)
         self._optimiser.step(self._rows, RowGroups.of_distinct(rows), gradients_ND, self._rate)
 
@@ -150,8 +150,11 @@ class EmbeddingTable:
         absent_BI = (rows_BI < 0) & (ids_BI != ABSENT)
         if absent_BI.any():
             new, counts = np.unique(ids_BI[absent_BI], return_counts=True)
-            if self._take_in(new, counts, time_ms):
-                rows_BI = self._rows.find(ids_BI)
+            inserted = self._take_in(new, counts, time_ms)
+            if inserted is not None:
+                # Where others had to leave, they may be of this batch when it is a late one.
+                asked_BI = absent_BI if not len(inserted.evicted_ids) else ids_BI != ABSENT
+                rows_BI[asked_BI] = self._rows.find(ids_BI[asked_BI])
         self._optimiser.step(self._rows, self._grouper.group(rows_BI), gradients_BD, self._rate)
 
     def take_delta(self) -> State:
@@ -189,15 +192,17 @@ class EmbeddingTable:
         self._admission.load(state["admission"])
         self._next_sweep_ms = reader.integer("next_sweep_ms")
 
-    def _take_in(self, ids: NDArray[np.int64], counts: NDArray[np.int64], time_ms: int) -> bool:
-        """Give rows to those of distinct ids without one that may have one; return whether any."""
+    def _take_in(
+        self, ids: NDArray[np.int64], counts: NDArray[np.int64], time_ms: int
+    ) -> Inserted | None:
+        """Give rows to those of distinct ids without one that may have one; None if none may."""
         admitted = ids[self._admission.admits(ids, counts, time_ms)][: self._config.max_rows]
         if not len(admitted):
-            return False
+            return None
         inserted = self._rows.insert(admitted, time_ms)
         if self._config.initial_spread:
             self._rows["weight"][inserted.rows] = self._initial(admitted)
-        return True
+        return inserted
 
     def _initial(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the first values of new rows, which follow from their ids."""

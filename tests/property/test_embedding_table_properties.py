@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from domain.state import state_hash
 from ranking.embedding_table import EmbeddingTable, EmbeddingTableConfig
 from ranking.id_map import IdMap
+from ranking.row_optimiser import OPTIMISERS, OptimiserName
 
 D = 2
 
@@ -128,16 +129,62 @@ def test_table_continues_alike_after_save_and_load(
 ids_of_any_size = st.integers(-(2**63), 2**63 - 1).filter(lambda each: each != 0)
 
 
-@given(st.lists(st.lists(ids_of_any_size, max_size=20), max_size=8), st.lists(ids_of_any_size))
-@settings(max_examples=100)
-def test_id_map_equals_a_dictionary(inserts: list[list[int]], asked: list[int]) -> None:
-    ids, twin = IdMap(), dict[int, int]()
-    for batch in inserts:
-        new = [each for each in dict.fromkeys(batch) if each not in twin]
-        rows = range(len(twin), len(twin) + len(new))
-        ids.insert(np.array(new, np.int64), np.array(rows, np.int64))
-        twin.update(zip(new, rows, strict=True))
-    wanted = [0, *asked, *twin]
-    found = ids.find(np.array(wanted, np.int64))
-    assert found.tolist() == [twin.get(each, -1) for each in wanted]
-    assert len(ids) == len(twin)
+few_ids = st.integers(1, 40)
+changes = st.lists(
+    st.tuples(st.booleans(), st.lists(few_ids | ids_of_any_size, max_size=20)), max_size=12
+)
+
+
+@given(changes, st.lists(ids_of_any_size), st.booleans())
+@settings(max_examples=150)
+def test_id_map_equals_a_dictionary(
+    steps: list[tuple[bool, list[int]]], asked: list[int], compiles: bool
+) -> None:
+    ids, twin, next_row = IdMap(compiles=compiles), dict[int, int](), 0
+    every_id = [0, *asked, *range(1, 41)]
+    for removes, batch in steps:
+        distinct = list(dict.fromkeys(batch))
+        every_id += distinct
+        if removes:
+            ids.remove(np.array(distinct, np.int64))
+            for each in distinct:
+                twin.pop(each, None)
+        else:
+            new = [each for each in distinct if each not in twin]
+            rows = range(next_row, next_row := next_row + len(new))
+            ids.insert(np.array(new, np.int64), np.array(rows, np.int64))
+            twin.update(zip(new, rows, strict=True))
+        found = ids.find(np.array(every_id, np.int64))
+        assert found.tolist() == [twin.get(each, -1) for each in every_id]
+        assert len(ids) == len(twin)
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(0, 20), min_size=6, max_size=6), st.integers(0, 2**31)),
+        min_size=1,
+        max_size=8,
+    ),
+    st.sampled_from(OPTIMISERS),
+    st.integers(1, 3),
+)
+@settings(max_examples=60)
+def test_bags_learn_what_their_ids_learn_one_by_one(
+    steps: list[tuple[list[int], int]], optimiser: OptimiserName, min_count: int
+) -> None:
+    config = EmbeddingTableConfig(
+        dimension=D, optimiser=optimiser, min_count=min_count, max_rows=12, ttl_ms=3
+    )
+    table, twin = EmbeddingTable(config), EmbeddingTable(config)
+    every_id = np.arange(0, 22)
+    for now, (ids, seed) in enumerate(steps):
+        ids_BI = np.array(ids, np.int64).reshape(2, 3)
+        gradients_BD = np.random.default_rng(seed).normal(size=(2, D)).astype(np.float32)
+        table.learn_bags(ids_BI, gradients_BD, now)
+        distinct, counts = np.unique(ids_BI[ids_BI != 0], return_counts=True)
+        times_UB = np.array([(ids_BI == each).sum(axis=1) for each in distinct], np.float32)
+        twin.learn(distinct, counts, times_UB.reshape(-1, 2) @ gradients_BD, now)
+        np.testing.assert_allclose(table.read(every_id), twin.read(every_id), atol=1e-4)
+        np.testing.assert_allclose(
+            table.read_bags(ids_BI), twin.read(ids_BI).sum(axis=1), atol=1e-4
+        )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from domain.errors import ConfigError
+from domain.errors import ConfigError, SnapshotError
 from domain.state import state_hash
 from ranking.embedding_table import EmbeddingTable, EmbeddingTableConfig
+from ranking.row_optimiser import OPTIMISERS, OptimiserName
 
 HOUR_MS = 3_600_000
 
 
-def table_of(**options: int) -> EmbeddingTable:
+def table_of(**options: Any) -> EmbeddingTable:
     return EmbeddingTable(EmbeddingTableConfig(dimension=2, **options))
 
 
@@ -84,13 +87,75 @@ def test_row_expires_by_event_time_when_not_learned_for_long() -> None:
     assert table.take_delta()["removed"].tolist() == [1]
 
 
-def test_recycled_row_starts_anew_with_its_optimiser() -> None:
-    table = table_of(max_rows=1)
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_recycled_row_starts_anew_with_its_optimiser(optimiser: OptimiserName) -> None:
+    table = table_of(max_rows=1, optimiser=optimiser)
     for _ in range(50):
         learn(table, [1], 0)
     learn(table, [2], 1)
     np.testing.assert_allclose(table.read(np.array([2])), [[-0.03, -0.03]], rtol=1e-6)
     assert not table.read(np.array([1])).any()
+    kept = table.save()["rows"]["columns"]
+    new = table_of(max_rows=1, optimiser=optimiser)
+    learn(new, [2], 1)
+    for column, values in new.save()["rows"]["columns"].items():
+        assert np.array_equal(kept[column], values), column
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_expired_row_starts_anew_when_its_id_comes_back(optimiser: OptimiserName) -> None:
+    table = table_of(ttl_ms=HOUR_MS, optimiser=optimiser)
+    for _ in range(50):
+        learn(table, [1], 0)
+    learn(table, [2], 2 * HOUR_MS)
+    assert len(table) == 1
+    learn(table, [1], 2 * HOUR_MS)
+    np.testing.assert_allclose(table.read(np.array([1])), [[-0.03, -0.03]], rtol=1e-6)
+
+
+def test_growth_moves_no_column() -> None:
+    table = table_of()
+    learn(table, [1])
+    before = {name: table._rows[name] for name in ("weight", "square")}
+    learn(table, list(range(2, 50_000)))
+    for name, column in before.items():
+        assert table._rows[name] is column
+
+
+def test_bag_is_the_sum_of_its_rows_and_gives_each_its_gradient() -> None:
+    table, twin = table_of(), table_of()
+    learn(table, [5, 6, 7])
+    learn(twin, [5, 6, 7])
+    bags = np.array([[5, 6, 0], [7, 5, 5], [8, 0, 0]])
+    rows = table.read(np.array([5, 6, 7]))
+    np.testing.assert_allclose(
+        table.read_bags(bags), [rows[0] + rows[1], rows[2] + 2 * rows[0], [0, 0]], rtol=1e-6
+    )
+    gradients = np.array([[1.0, 2.0], [-3.0, 0.5], [4.0, 4.0]], np.float32)
+    table.learn_bags(bags, gradients, 1)
+    summed = np.array([gradients[0] + 2 * gradients[1], gradients[0], gradients[1], gradients[2]])
+    twin.learn(np.array([5, 6, 7, 8]), np.array([3, 1, 1, 1]), summed, 1)
+    every_id = np.arange(10)
+    np.testing.assert_allclose(table.read(every_id), twin.read(every_id), rtol=1e-6)
+    assert sorted(table.take_delta()["ids"].tolist()) == [5, 6, 7, 8]
+
+
+def test_rows_of_a_late_batch_may_leave_at_once() -> None:
+    table = table_of(max_rows=2)
+    learn(table, [1, 2], 10)
+    learn(table, [3], 5)
+    assert len(table) == 2
+    assert table.read(np.array([3])).any(), "the newcomer took an older row's place"
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "column"), [("rowwise_adagrad", "square"), ("lazy_adam", "first")]
+)
+def test_state_of_another_optimiser_is_refused(optimiser: OptimiserName, column: str) -> None:
+    table = table_of()
+    learn(table, [1])
+    with pytest.raises(SnapshotError, match=rf"^ranking\.table\.rows\.columns\.{column}: expected"):
+        table_of(optimiser=optimiser).load(table.save())
 
 
 def test_growth_keeps_rows_and_optimiser_state() -> None:
@@ -168,3 +233,20 @@ def test_config_names_the_key_when_below_one(key: str) -> None:
 def test_config_names_the_learning_rate_when_not_positive() -> None:
     with pytest.raises(ConfigError, match=r"^ranking\.table\.learning_rate must be positive"):
         EmbeddingTableConfig(learning_rate=float("nan"))
+
+
+@pytest.mark.parametrize("key", ["admission", "optimiser"])
+def test_config_names_the_choices_when_there_is_no_such(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^ranking\.table\.{key} must be one of .*, got 'luck'"):
+        EmbeddingTableConfig(**{key: "luck"})
+
+
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9)])
+def test_config_names_the_betas_when_out_of_range(betas: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^ranking\.table\.adam_betas must be two numbers"):
+        EmbeddingTableConfig(adam_betas=betas)
+
+
+def test_config_error_names_the_setting_when_there_is_no_room() -> None:
+    with pytest.raises(ConfigError, match=r"^ranking\.table\.max_rows: expected a number of rows"):
+        table_of(max_rows=2**52)
