@@ -119,7 +119,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rounds = 3 if given.quick else 5
     ratios: dict[str, float] = {}
-    cells: list[dict[str, object]] = []
+    cells: list[dict[str, object]] = [ceiling()]
     for length in lengths:
         ways = scoring(given.kind, length, compiles=not (given.no_compile or given.quick))
         cells += shown(f"score {length}", measured(ways, rounds))
@@ -155,6 +155,16 @@ def finish(
     if given.json:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({name: value for name, value in result.items() if name != "cells"}))
+
+
+def ceiling() -> dict[str, object]:
+    """Show how fast this machine multiplies matrices at the moment: it bounds everything here."""
+    side = 1_024
+    square = torch.rand(side, side, generator=torch.Generator().manual_seed(0))
+    way = Way("sgemm", lambda: square @ square)
+    speed = 2e-9 * side**3 / measured([way], 5)[0].median_s
+    print(f"{'machine':>12} {way.name:>10} {speed:10.1f} GFLOP/s")
+    return {"what": "machine", "way": way.name, "gflops": speed}
 
 
 def network(kind: Kind, length: int) -> Backbone:
@@ -288,7 +298,7 @@ def measured(ways: list[Way], rounds: int) -> list[Way]:
         for number in range(rounds):
             for way in ways if number % 2 == 0 else reversed(ways):
                 # A quick way is run often enough for the clock.
-                times = 1 if way.name in ("paper", "strong") else 10
+                times = 1 if way.name in ("paper", "strong") else 30
                 began = time.process_time()
                 for _ in range(times):
                     way.run()

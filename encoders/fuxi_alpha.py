@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
+from encoders.activations import silu, silu_share
 from encoders.block import Block, LayerState, Memory, Projected
 from encoders.geometry import Ahead, Geometry
 from encoders.heads import split_heads
@@ -61,7 +61,7 @@ class FuxiAlphaBlock(Block):
         q_BSHK, k_BTHK, v_BTHE = (
             split_heads(x, self._heads) for x in (projected.query, memory.keys, memory.values_BTX)
         )
-        what_BHST = silu(q_BSHK.transpose(1, 2) @ k_BTHK.permute(0, 2, 3, 1)) / self._container
+        what_BHST = silu_share(q_BSHK.transpose(1, 2) @ k_BTHK.permute(0, 2, 3, 1), self._container)
         what_BHST = what_BHST * where.causal.unsqueeze(1)
         when_BST = self.times(where) * where.causal
         where_BST = self.positions(where) * where.causal
@@ -95,8 +95,8 @@ class FuxiAlphaBlock(Block):
                 layer.memory.values_BTX,
             )
         )
-        what_BHCT = silu(torch.einsum("bchk,bthk->bhct", q_BCHK, k_BTHK)) / self._container
-        own_BCH1 = silu((q_BCHK * own_k_BCHK).sum(-1, keepdim=True)) / self._container
+        what_BHCT = silu_share(torch.einsum("bchk,bthk->bhct", q_BCHK, k_BTHK), self._container)
+        own_BCH1 = silu_share((q_BCHK * own_k_BCHK).sum(-1, keepdim=True), self._container)
         shared_B2HE = layer.common
         channels_BCHE = (
             shared_B2HE[:, :1] + self.positions.own() * own_v_BCHE,

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
+from encoders.activations import silu
 from encoders.block import Block, LayerState, Memory, Projected
 from encoders.geometry import Ahead, Geometry
 from encoders.heads import split_heads

@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.functional import silu
 
+from encoders.activations import silu, silu_share
 from encoders.block import Block, LayerState, Memory, Projected
 from encoders.dropout import Dropout
 from encoders.geometry import Ahead, Geometry
@@ -56,7 +56,7 @@ class HstuBlock(Block):
         )
         bias_BST = self.times(where) + self.positions(where)
         asked_BHST = q_BSHK.transpose(1, 2) @ k_BTHK.permute(0, 2, 3, 1) + bias_BST.unsqueeze(1)
-        map_BHST = silu(asked_BHST) / self._container * where.causal.unsqueeze(1)
+        map_BHST = silu_share(asked_BHST, self._container) * where.causal.unsqueeze(1)
         mixed_BSHE = (map_BHST @ v_BTHE.transpose(1, 2)).transpose(1, 2)
         return self._end(x_BSD, projected, mixed_BSHE)
 
@@ -78,9 +78,11 @@ class HstuBlock(Block):
             )
         )
         asked_BHCT = q_BCHK.transpose(1, 2) @ k_BTHK.permute(0, 2, 3, 1)
-        map_BHCT = silu(asked_BHCT + layer.common[:, None, None, :]) / self._container
+        map_BHCT = silu_share(asked_BHCT + layer.common[:, None, None, :], self._container)
         own_bias = self.times.own() + self.positions.own()
-        own_BCH1 = silu((q_BCHK * own_k_BCHK).sum(-1, keepdim=True) + own_bias) / self._container
+        own_BCH1 = silu_share(
+            (q_BCHK * own_k_BCHK).sum(-1, keepdim=True) + own_bias, self._container
+        )
         mixed_BCHE = (map_BHCT @ v_BTHE.transpose(1, 2)).transpose(1, 2)
         return self._end(x_BCD, projected, mixed_BCHE + own_BCH1 * own_v_BCHE)
 

@@ -15,6 +15,7 @@ from domain.examples import LabeledRequest, Role
 from domain.features import FeatureSchema, Field, Head
 from domain.requests import CapturedRequest, History, RankingRequest, UserView
 from domain.state import state_hash
+from encoders.shape import Kind
 from ranking.adaf2m2 import AdaF2M2Config
 from ranking.averaging import AveragingConfig
 from ranking.clipping import ClippingConfig
@@ -68,8 +69,9 @@ def likes(user: int, item: int) -> bool:
         CONFIG,
         replace(CONFIG, backbone=BackboneConfig(blocks=0), adaf2m2=AdaF2M2Config(adapter=False)),
         replace(CONFIG, adaf2m2=AdaF2M2Config(masked_forwards=2)),
+        replace(CONFIG, backbone=BackboneConfig(blocks=0), interaction="dcnv2"),
     ],
-    ids=["default", "plain", "masked"],
+    ids=["default", "plain", "masked", "dcnv2"],
 )
 def test_checkerboard_is_learned(config: RankingConfig) -> None:
     """Users like items of their own parity: counters of users and items alone say nothing."""
@@ -91,15 +93,24 @@ def test_checkerboard_is_learned(config: RankingConfig) -> None:
         assert p[liked].min() > 0.8 > 0.2 > p[np.logical_not(liked)].max()
 
 
-def test_history_decides_when_nothing_else_can() -> None:
-    """Every user is new: whoever took an even item last wants an even one now."""
-    model = RankingModel(SCHEMA, CONFIG, seed=0)
+@pytest.mark.parametrize(
+    ("kind", "initial_std", "steps"),
+    [("fuxi-alpha", 0.1, 120), ("hstu", 0.1, 120), ("fuxi-beta", 0.3, 240)],
+)
+def test_history_decides_when_nothing_else_can(kind: Kind, initial_std: float, steps: int) -> None:
+    """Every user is new: whoever took an even item last wants an even one now.
+
+    Not with SASRec: it adds what it finds to the candidate where the others multiply, and parity is
+    no sum.
+    """
+    backbone = replace(CONFIG.backbone, kind=kind, initial_std=initial_std)
+    model = RankingModel(SCHEMA, replace(CONFIG, backbone=backbone), seed=0)
     rng = np.random.default_rng(0)
 
     def history(item: int) -> History:
         return History((f"i{item}",), np.array([-60_000]), np.array([1]))
 
-    for step in range(120):
+    for step in range(steps):
         batch = []
         for k in range(16):
             last, items = int(rng.integers(SIZE)), rng.permutation(SIZE)[:3].tolist()
