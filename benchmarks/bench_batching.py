@@ -17,8 +17,8 @@ import platform
 import statistics
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ def _row(models: LiveModels, size: int, rounds: int) -> dict[str, Any]:
 
     alone = [rank(RankBatcher(0.0), user) for user in range(max(THREADS))]
     cells, ratios = [], {}
+    pool = ThreadPoolExecutor(max(THREADS))  # as a server's: the same threads all the time
     for threads in THREADS:
         took: dict[bool, list[float]] = {True: [], False: []}
         sizes: list[int] = []
@@ -92,7 +93,7 @@ def _row(models: LiveModels, size: int, rounds: int) -> dict[str, Any]:
         for number in range(rounds):
             for together in (True, False) if number % 2 else (False, True):
                 batcher = RankBatcher(WAIT_S, sizes.append) if together else RankBatcher(0.0)
-                ms, scores = _together(rank, batcher, threads)
+                ms, scores = _together(pool, rank, batcher, threads)
                 took[together].append(ms)
                 pairs = zip(scores, alone, strict=False)
                 worst = max(worst, *(float(np.abs(a - b).max()) for a, b in pairs))
@@ -112,22 +113,18 @@ def _row(models: LiveModels, size: int, rounds: int) -> dict[str, Any]:
 
 
 def _together(
-    rank: Any, batcher: RankBatcher, threads: int
+    pool: ThreadPoolExecutor, rank: Any, batcher: RankBatcher, threads: int
 ) -> tuple[float, list[NDArray[np.float32]]]:
     """Return milliseconds of CPU per request, and the last scores of each thread."""
-    each = max(24 // threads, 4)
-    scores: list[Any] = [None] * threads
+    each = max(24 // threads, 12)
 
-    def ask(user: int) -> None:
+    def ask(user: int) -> NDArray[np.float32]:
         for _ in range(each):
-            scores[user] = rank(batcher, user)
+            scores = rank(batcher, user)
+        return scores
 
-    workers = [threading.Thread(target=ask, args=(user,)) for user in range(threads)]
     before_s = time.process_time()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    scores = list(pool.map(ask, range(threads)))
     return 1e3 * (time.process_time() - before_s) / (each * threads), scores
 
 

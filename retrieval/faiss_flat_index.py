@@ -97,7 +97,7 @@ class FaissFlatIndex:
         hits = empty_hits(len(queries_BD), k)
         if not wanted:
             return hits
-        scores_BK, slots_BK = self._index.search(np.ascontiguousarray(queries_BD), wanted)
+        scores_BK, slots_BK = self._nearest(np.ascontiguousarray(queries_BD), wanted)
         ids_BK = self._ids_N[slots_BK]
         if not len(out):
             hits.ids_BK[:, :wanted], hits.scores_BK[:, :wanted] = ids_BK, scores_BK
@@ -107,6 +107,13 @@ class FaissFlatIndex:
             hits.ids_BK[b, : len(ids)] = ids
             hits.scores_BK[b, : len(ids)] = scores_BK[b, stays][:k]
         return hits
+
+    def _nearest(
+        self, queries_BD: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return scores and slots of the k best of all rows, at most as many as there are."""
+        scores_BK, slots_BK = self._index.search(queries_BD, k)
+        return scores_BK, slots_BK
 
     def _search_among(
         self, queries_BD: NDArray[np.float32], k: int, eligible: NDArray[np.bool_]

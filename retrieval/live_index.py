@@ -8,6 +8,7 @@ a wrong score.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -16,9 +17,12 @@ from numpy.typing import NDArray
 from domain.state import State
 from retrieval.exact_index import ExactIndex
 from retrieval.faiss_flat_index import FaissFlatIndex
+from retrieval.faiss_gpu_index import FaissGpuIndex, why_no_gpu
 from retrieval.faiss_ivf_index import FaissIvfIndex
 from retrieval.recall_probe import RecallProbe
-from retrieval.vector_index import Hits, IndexConfig, VectorIndex
+from retrieval.vector_index import Hits, IndexConfig, IndexKind, VectorIndex
+
+_logger = logging.getLogger(__name__)
 
 VectorsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Current vectors float32 (M, width) of M rows."""
@@ -29,6 +33,7 @@ class LiveIndex:
 
     def __init__(self, config: IndexConfig, width: int, vectors_of: VectorsOf) -> None:
         self._config = config
+        self._kind = _possible(config.kind)
         self._width = width
         self._vectors_of = vectors_of
         self._index = self._make(0)
@@ -137,7 +142,7 @@ class LiveIndex:
         self._index.upsert(rows, self._vectors_of(rows))
         if self._changes is not None:
             self._changes.update(dict.fromkeys(rows.tolist(), True))
-        if self._config.kind == "auto" and isinstance(self._index, FaissFlatIndex):
+        if self._kind == "auto" and isinstance(self._index, FaissFlatIndex):
             self._outgrow(self._index)
 
     def _outgrow(self, flat: FaissFlatIndex) -> None:
@@ -148,7 +153,7 @@ class LiveIndex:
             self._index.upsert(rows, self._vectors_of(rows))
 
     def _make(self, num_items: int) -> VectorIndex:
-        kind = self._config.kind
+        kind = self._kind
         if kind == "auto":
             kind = "flat" if num_items <= self._config.flat_items else "ivf"
         match kind:
@@ -158,6 +163,8 @@ class LiveIndex:
                 return FaissFlatIndex(self._width)
             case "ivf":
                 return FaissIvfIndex(self._width, self._config)
+            case "gpu":
+                return FaissGpuIndex(self._width)
 
     def save(self) -> State:
         """Return what cannot be made again from the vectors."""
@@ -171,3 +178,11 @@ class LiveIndex:
         self._index = FaissIvfIndex(self._width, self._config) if is_ivf else self._make(0)
         self._index.load(state["index"])
         self.synchronise(available)
+
+
+def _possible(kind: IndexKind) -> IndexKind:
+    """Return the kind that is wanted, or the one that stands in for it here."""
+    if kind != "gpu" or not (why := why_no_gpu()):
+        return kind
+    _logger.warning("no GPU for the index, it is searched on the CPU", extra={"reason": why})
+    return "auto"

@@ -7,7 +7,7 @@ replaced. Searches may run in parallel; a write must run alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from domain.errors import ConfigError
 from domain.state import State
 
-IndexKind = Literal["auto", "exact", "flat", "ivf"]
+IndexKind = Literal["auto", "exact", "flat", "ivf", "gpu"]
 NO_ID = -1
 
 # FAISS searches query by query until queries times width come to this, then hands them to BLAS.
@@ -30,7 +30,8 @@ class IndexConfig:
 
     Attributes:
         kind: "exact" (NumPy, the oracle), "flat" (FAISS, complete), "ivf" (FAISS, partitioned) or
-            "auto": flat until `flat_items`, then ivf.
+            "auto": flat until `flat_items`, then ivf; "gpu" (FAISS, complete, on a GPU; as "auto"
+            where there is none, which the log says).
         flat_items: largest catalog that "auto" keeps flat: there a complete search takes about a
             millisecond (measured), and a write is a memory copy.
         ivf_lists: lists of the partitioned index; 0 means 4 * sqrt(items).
@@ -46,9 +47,10 @@ class IndexConfig:
     refresh_items: int = 2_048
 
     def __post_init__(self) -> None:
-        if self.kind not in ("auto", "exact", "flat", "ivf"):
+        if self.kind not in get_args(IndexKind):
             raise ConfigError(
-                f'retrieval.index.kind must be "auto", "exact", "flat" or "ivf", got {self.kind!r}'
+                'retrieval.index.kind must be "auto", "exact", "flat", "ivf" or "gpu", '
+                f"got {self.kind!r}"
             )
         for name in ("flat_items", "ivf_probes", "refresh_items"):
             if getattr(self, name) < 1:

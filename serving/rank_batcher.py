@@ -6,6 +6,7 @@ Those that come meanwhile are ranked together when it is free again: one of them
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,10 @@ _LOOK_S = 0.05
 
 _MOST = 16
 """Requests ranked together: beyond, a batch only makes everybody in it wait longer."""
+
+_MOST_ROWS = 2_000
+"""Items ranked together, unless one request alone has more. Beyond, little is won (measured: eight
+requests of 500 items took 3.4 ms each in one pass, 3.1 in two), and the first ones wait longer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,12 +93,15 @@ class RankBatcher:
         left_s = self._max_wait_s
         while not mine.woken.wait(min(left_s, deadline.remaining_s(), _LOOK_S)):
             left_s -= _LOOK_S
-            given_up = left_s <= 0.0 or deadline.remaining_s() <= 0.0 or not cancellation.wanted()
-            if given_up and self._withdrawn(mine):
-                if deadline.remaining_s() <= 0.0:
-                    raise DeadlineExceededError("the deadline passed before ranking")
-                cancellation.check("ranking")
-                return False
+            if left_s > 0.0 and deadline.remaining_s() > 0.0 and cancellation.wanted():
+                continue
+            if not self._withdrawn(mine):
+                mine.woken.wait()  # it is being ranked, or about to rank
+                return True
+            if deadline.remaining_s() <= 0.0:
+                raise DeadlineExceededError("the deadline passed before ranking")
+            cancellation.check("ranking")
+            return False
         return True
 
     def _withdrawn(self, mine: _Waiting) -> bool:
@@ -108,7 +116,7 @@ class RankBatcher:
         """Rank all who wait for the same models as the first, then hand on to who came since."""
         with self._lock:
             models = self._queue[0].models
-            batch = [one for one in self._queue if one.models is models][:_MOST]
+            batch = _first([one for one in self._queue if one.models is models])
             for one in batch:
                 self._queue.remove(one)
         try:
@@ -143,6 +151,12 @@ class RankBatcher:
                 one.scores = _alone(models, one.captured)
             except Exception as error:  # noqa: BLE001 - raised again by whom it concerns
                 one.error = error
+
+
+def _first(waiting: list[_Waiting]) -> list[_Waiting]:
+    """Return as many as go into one pass."""
+    rows = list(itertools.accumulate(len(one.captured.item_ids) for one in waiting))
+    return waiting[: max(sum(so_far <= _MOST_ROWS for so_far in rows[:_MOST]), 1)]
 
 
 def _alone(models: LiveModels, captured: CapturedRequest) -> RankingScores:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import faiss
 import numpy as np
 import pytest
 
 from retrieval.exact_index import ExactIndex
 from retrieval.faiss_flat_index import FaissFlatIndex
+from retrieval.faiss_gpu_index import FaissGpuIndex
 from retrieval.faiss_ivf_index import FaissIvfIndex
 from retrieval.vector_index import NO_ID, IndexConfig, VectorIndex
 
@@ -25,6 +27,8 @@ def make_ivf() -> FaissIvfIndex:
 INDEXES: dict[str, tuple[Callable[[], VectorIndex], float]] = {
     "exact": (lambda: ExactIndex(WIDTH), 1.0),
     "flat": (lambda: FaissFlatIndex(WIDTH), 1.0),
+    # Its GPU is FAISS's complete index on the CPU, which has the same verbs.
+    "gpu": (lambda: FaissGpuIndex(WIDTH, faiss.IndexFlatIP), 1.0),
     # Six of sixteen lists; usually 0.99 at first, 0.93 after every vector was replaced.
     "ivf": (make_ivf, 0.85),
 }

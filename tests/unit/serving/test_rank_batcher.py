@@ -25,11 +25,15 @@ LONG_S = 30.0
 
 
 class GatedRanker(NumberRanker):
-    """Stands still in the pass of "slow" until the gate is opened; "bad" spoils its whole pass."""
+    """Stands still in the pass of "slow" until the gate is opened, of "slower" until the second.
+
+    "bad" spoils its whole pass.
+    """
 
     def __init__(self, scale: float = 0.01) -> None:
         super().__init__(scale)
         self.gate = threading.Event()
+        self.second_gate = threading.Event()
         self.passes: list[tuple[str, ...]] = []
 
     def predict(self, captured: Any) -> list[RankingScores]:
@@ -37,6 +41,8 @@ class GatedRanker(NumberRanker):
         self.passes.append(users)
         if "slow" in users:
             assert self.gate.wait(LONG_S)
+        if "slower" in users:
+            assert self.second_gate.wait(LONG_S)
         if "bad" in users:
             raise ModelError(f"a pass of {len(users)} failed")
         return super().predict(captured)
@@ -66,12 +72,14 @@ class World:
         number: int,
         *,
         models: LiveModels | None = None,
+        items: int = 1,
         seconds: float = LONG_S,
         wanted: threading.Event | None = None,
     ) -> float:
         if wanted is not None:
             cancellation.begin(wanted.is_set)
-        captured = CapturedRequest(user_id, (f"i{number}",), 1, {"numbers": np.float32([number])})
+        numbers = {"numbers": np.full(items, number, np.float32)}
+        captured = CapturedRequest(user_id, (f"i{number}",) * items, 1, numbers)
         deadline = Deadline(SystemClock(), seconds)
         scores = self.batcher.predict(models or self.models, captured, deadline)
         return float(scores.probabilities[0, 0])
@@ -108,6 +116,33 @@ def test_most_are_ranked_in_several_passes(pool: ThreadPoolExecutor) -> None:
     world.ranker.gate.set()
     assert [one.result() for one in asked] == pytest.approx([n / 100 for n in range(20)])
     assert world.sizes == [1, 16, 4]
+
+
+def test_pass_has_no_more_items_than_is_good_for_it(pool: ThreadPoolExecutor) -> None:
+    world = World(pool)
+    asked = [world.ask(f"u{number}", 1, items=900) for number in range(5)]
+    world.queued(5)
+    world.ranker.gate.set()
+    assert [one.result() for one in asked] == pytest.approx([0.01] * 5)
+    assert world.sizes == [1, 2, 2, 1]
+
+
+def test_one_that_is_being_ranked_waits_without_work_however_long(
+    pool: ThreadPoolExecutor,
+) -> None:
+    world = World(pool, max_wait_s=0.2)
+    asked = [world.ask("slower", number) for number in range(3)]
+    world.queued(3)
+    world.ranker.gate.set()
+    until(lambda: ("slower",) * 3 in world.ranker.passes)
+    time.sleep(0.4)  # longer than any of them would have waited in the queue
+    before_s = time.process_time()
+    time.sleep(0.5)
+    spent_s = time.process_time() - before_s
+    world.ranker.second_gate.set()
+    assert [one.result(LONG_S) for one in asked] == pytest.approx([0.0, 0.01, 0.02])
+    assert spent_s < 0.1
+    assert world.sizes == [1, 3]
 
 
 def test_error_of_one_is_told_to_that_one_alone(pool: ThreadPoolExecutor) -> None:
