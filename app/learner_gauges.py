@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from domain.clock import Clock
 from domain.examples import JoinedExample, LearnReport, PositiveAction
 from domain.features import FeatureSchema
 from domain.state import State
-from monitoring.metrics import Metrics
+from monitoring.metrics import CALIBRATION_STAGES, Metrics
 from stream.observer import Demand, Measured
 
 
@@ -51,6 +52,11 @@ class LearnerGauges:
         metrics.retrieval.catalog_items.set(learners.retrieval.num_items)
         metrics.ranking.embedding_rows.set(learners.ranking.num_rows)
         metrics.memory.size_bytes.set(learners.memory.num_bytes)
+        before_H, after_H = learners.ranking.calibration_errors.tolist()
+        for stage, error_H in zip(CALIBRATION_STAGES, (before_H, after_H), strict=True):
+            for head, error in zip(self._heads, error_H, strict=True):
+                if not math.isnan(error):
+                    metrics.ranking.calibration_error.labels(head=head, stage=stage).set(error)
         for head, value in zip(self._heads, learners.memory.lambdas.tolist(), strict=True):
             metrics.memory.weight.labels(head=head).set(value)
 

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.settings import Settings
 from domain.errors import ConfigError
 from domain.features import FeatureSchema
+from ranking.adaf2m2 import AdaF2M2Config
+from ranking.averaging import AveragingConfig
+from ranking.calibration import CalibrationConfig
+from ranking.clipping import ClippingConfig
+from ranking.history_encoder import BackboneConfig
 from ranking.learner import RankingConfig, RankingModel
+from ranking.trees import TreesRival
 from replay.rankers_side_by_side import RankerVariant, Stopwatch
 
 _NAME = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
 _TAKEN = ("frozen", "online", "online+memory")
 _BETWEEN_SETTINGS = re.compile(r",\s*(?=[a-z_0-9]+(?:\.[a-z_0-9]+)+\s*=)")
 """A comma that a key follows: commas within lists of values do not part settings."""
+
+TREES, NETWORK = "rival/trees", "rival/network"
+"""What others would do with the same captures, and the same labels at the same delay."""
 
 ReadSettings = Callable[[Sequence[str]], Settings]
 
@@ -52,7 +61,7 @@ def ranker_wishes(texts: Sequence[str], read: ReadSettings) -> tuple[RankerWish,
             raise ConfigError(
                 f"--variant {text}: expected NAME=ranking.KEY=VALUE[,ranking.KEY=VALUE...]"
             )
-        if name in wishes or name in _TAKEN or name.startswith(("counters/", "river/")):
+        if name in wishes or name in _TAKEN or name.startswith(("counters/", "river/", "rival/")):
             raise ConfigError(f"--variant {text}: there is a variant {name} already")
         for change in changes:
             if not change.startswith(("ranking.", "seed=")):
@@ -79,3 +88,35 @@ def build_variants(
         capturer = None if alike else ranker
         variants.append(RankerVariant(wish.name, ranker, capturer, stopwatch, ranker))
     return variants
+
+
+def build_rivals(
+    schema: FeatureSchema, live: RankingConfig, seed: int, stopwatch: Stopwatch
+) -> list[RankerVariant]:
+    """Build boosted trees and a plain network, both on the live ranker's captures.
+
+    Raises:
+        ConfigError: LightGBM is not installed.
+    """
+    network = RankingModel(schema, plain_network(live), seed)
+    trees = TreesRival(seed)
+    return [
+        RankerVariant(TREES, trees, None, stopwatch, saved=trees),
+        RankerVariant(NETWORK, network, None, stopwatch, saved=network),
+    ]
+
+
+def plain_network(live: RankingConfig) -> RankingConfig:
+    """Return embeddings and counters in a feed-forward network, scored as it was last learned.
+
+    No history, no adapter, no mean of weights, no clipping, no calibration; with the captures of
+    `live`.
+    """
+    return replace(
+        RankingConfig(encoder=live.encoder, counters=live.counters, device=live.device),
+        backbone=BackboneConfig(blocks=0),
+        adaf2m2=AdaF2M2Config(adapter=False),
+        averaging=AveragingConfig(half_life_examples=0.0),
+        clipping=ClippingConfig(factor=0.0),
+        calibration=CalibrationConfig(method="none"),
+    )

@@ -47,3 +47,7 @@ VariantOption: TypeAlias = Annotated[
         metavar="NAME=KEY=VALUE,...",
     ),
 ]
+RivalsOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--rivals", help="Boosted trees and a plain network on the same inputs, too."),
+]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, Learners, build_learners
 from app.process_setup import VERSION
-from app.ranker_variants import RankerWish, build_variants
+from app.ranker_variants import NETWORK, TREES, RankerWish, build_rivals, build_variants
 from app.reactions_wiring import build_reactions
 from app.replay_checkpoints import ReplayCheckpoints, ReplayState, Timer, libraries
 from app.replay_start import ReplayStart
@@ -31,6 +32,7 @@ from monitoring.drift_sinks import ListSink
 from monitoring.log_setup import set_up_logging
 from monitoring.metrics import Metrics
 from monitoring.reactions import ReactionList
+from ranking.learner import RankingModel
 from replay.baselines import CounterBaseline
 from replay.dataset import Dataset
 from replay.event_digest import EventDigest
@@ -69,6 +71,7 @@ class ReplayWishes:
         start: the snapshot to go on from, with the settings as they are; None to begin with
             nothing learned, with settings fitted to the recording.
         rankers: rankers with other settings that take part; none beside a snapshot.
+        rivals: whether boosted trees and a plain network take part; not beside a snapshot.
         checkpoints: where to secure what was done, and perhaps to go on from; None does neither.
         write: takes partial reports now and then, while there are checkpoints.
     """
@@ -78,8 +81,14 @@ class ReplayWishes:
     command: str = ""
     start: ReplayStart | None = None
     rankers: tuple[RankerWish, ...] = ()
+    rivals: bool = False
     checkpoints: ReplayCheckpoints | None = None
     write: Callable[[ReplayOutcome], None] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the further rankers that take part."""
+        return [*([TREES, NETWORK] if self.rivals else []), *(wish.name for wish in self.rankers)]
 
     @property
     def snapshot_id(self) -> str:
@@ -284,6 +293,8 @@ def _build(request: _Request) -> tuple[Learners, ReplayState]:
     split_at, start, stopwatch = request.num_demands // 2, wishes.start, SystemClock().stopwatch_s
     learners = build_learners(schema, LearnerConfigs.of(settings))
     asked = build_variants(schema, settings.ranking, wishes.rankers, stopwatch)
+    if wishes.rivals:
+        asked = [*build_rivals(schema, settings.ranking, settings.seed, stopwatch), *asked]
     rankers = RankersSideBySide(learners.ranking, asked, stopwatch)
     heads = tuple(head.name for head in schema.heads)
     baselines = [] if start is not None else _baselines(schema, settings.seed)
@@ -323,9 +334,10 @@ def _numbers(
             records,
             wishes.bootstrap,
             snapshot_id=wishes.snapshot_id,
-            asked=[wish.name for wish in wishes.rankers],
+            asked=wishes.names,
         ),
         **measure(records, wishes.bootstrap),
+        "calibration_errors": _calibration_errors(learners.ranking, records.examples.heads),
         "next_item": state.watched.next_item(),
         "recommended_lists": state.watched.lists(catalog),
         "drift_signals": [
@@ -333,6 +345,18 @@ def _numbers(
             for one in state.signals.signals
         ],
         "reactions": [{**asdict(one), "sentence": one.describe()} for one in state.done.reactions],
+    }
+
+
+def _calibration_errors(ranking: RankingModel, heads: Sequence[str]) -> dict[str, Any]:
+    """Return how far each head's recent probabilities were off; None where nothing was learned."""
+    before_H, after_H = ranking.calibration_errors.tolist()
+    return {
+        head: {
+            "before": None if math.isnan(before) else before,
+            "after": None if math.isnan(after) else after,
+        }
+        for head, before, after in zip(heads, before_H, after_H, strict=True)
     }
 
 

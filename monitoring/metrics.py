@@ -37,6 +37,7 @@ DEAD_LETTER_REASONS = ("undecodable", "contradictory", "schema")
 STREAM_ERRORS = ("log_unavailable", "log_gap", "dead_letter", "snapshot")
 ROLES = ("final", "early_negative", "correction")
 LEARNERS = ("ranking", "retrieval")
+CALIBRATION_STAGES = ("before", "after")
 SCOPES: tuple[Scope, ...] = ("progressive", "window")
 METHODS = (
     "recommend",
@@ -274,10 +275,16 @@ class RetrievalMetrics:
 
 
 class RankingMetrics:
-    """The ranker's embedding tables, and users' encoded histories."""
+    """The ranker's embedding tables, its calibration, and users' encoded histories."""
 
     def __init__(self, make: Maker) -> None:
         self.embedding_rows = make.gauge("ranking_embedding_rows", "Rows in use, all tables.")
+        self.calibration_error = make.gauge(
+            "ranking_calibration_error_ratio",
+            "Mean distance of prediction and rate over 15 bins of the score, lately.",
+            head=CONFIGURED,
+            stage=CALIBRATION_STAGES,
+        )
         self.history_lookups = make.counter(
             "ranking_history_lookups_total",
             "Look-ups of a user's encoded history.",

@@ -40,6 +40,11 @@ class LookUp:
     counts: NDArray[np.int64]
     rows_ND: Tensor
 
+    @property
+    def num_values(self) -> int:
+        """Return how many numbers were looked up, a row as often as its id is in the batch."""
+        return int(self.counts[self.ids != ABSENT].sum()) * self.rows_ND.shape[1]
+
     def is_finite(self) -> bool:
         """Return whether the gradient can be learned from."""
         gradient = self.rows_ND.grad

@@ -180,7 +180,7 @@ class RankingModel:
 
     @property
     def calibration_errors(self) -> NDArray[np.float64]:
-        """Return the recent calibration error of each head, before and after calibration, (2, H).
+        """Return each head's recent calibration error before and after calibration, (2, H).
 
         Of examples whose negatives were not sampled; NaN where there was none.
         """
@@ -189,6 +189,17 @@ class RankingModel:
     def watch_histories(self, on_lookup: OnLookup) -> None:
         """Call `on_lookup` at every look-up of a user's encoded history, where any are kept."""
         self._histories.watch(on_lookup)
+
+    def parameters_touched(self, captured: Sequence[CapturedRequest]) -> float:
+        """Return how many numbers scoring one item reads: dense weights and rows looked up.
+
+        On average over these requests; what items of one share is looked up once.
+        """
+        batch = collate(captured)
+        with torch.inference_mode():
+            _, lookups = self._forward(self._averaged.network, batch)
+        of_rows = sum(each.num_values for each in lookups) / max(len(batch.item_MI), 1)
+        return of_rows + sum(each.numel() for each in self._averaged.network.parameters())
 
     def capture(self, request: RankingRequest) -> CapturedRequest:
         """Encode a request with all counters as they stand now.
@@ -291,10 +302,7 @@ class RankingModel:
         self._steps += 1
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Take steps of this many times the configured size from now on; not saved.
-
-        Scores follow the newest weights as many times faster.
-        """
+        """Step, and follow with scores, this many times as far from now on; not saved."""
         self._speed = factor
         self._averaged.scale_learning_rate(factor)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,14 @@ class Capturer(Protocol):
         """Count labels that became known."""
 
 
+@runtime_checkable
+class CountsParameters(Protocol):
+    """Knows how many parameters it takes to score."""
+
+    def parameters_touched(self, captured: Sequence[CapturedRequest]) -> float:
+        """Return the parameters that scoring one item of these requests reads, on average."""
+
+
 @dataclass(slots=True)
 class RankerCost:
     """What a ranker took so far: seconds by verb, and examples learned."""
@@ -67,14 +75,23 @@ class RankerCost:
     learn_s: float = 0.0
     examples: int = 0
 
-    def to_plain(self) -> dict[str, float | int | None]:
-        """Return milliseconds per example as JSON values; None before the first example."""
+    def to_plain(
+        self, ranker: object, last: Sequence[CapturedRequest]
+    ) -> dict[str, float | int | None]:
+        """Return milliseconds per example, and parameters that an item touches, as JSON values.
+
+        None before the first example, and where a ranker counts no parameters; `last` are requests
+        by which they are counted.
+        """
         parts = {"capture": self.capture_s, "predict": self.predict_s, "learn": self.learn_s}
         per = {
             f"{name}_ms": 1_000 * seconds / self.examples if self.examples else None
             for name, seconds in parts.items()
         }
-        return {"examples": self.examples, **per}
+        touched = None
+        if last and isinstance(ranker, CountsParameters):
+            touched = ranker.parameters_touched(last)
+        return {"examples": self.examples, **per, "parameters_touched": touched}
 
 
 class RankerVariant:
@@ -109,6 +126,7 @@ class RankerVariant:
         self._live: dict[str, CapturedRequest] = {}
         self._waiting: dict[str, CapturedRequest] = {}
         self._scores: dict[str, NDArray[np.float32]] = {}
+        self._last: Sequence[CapturedRequest] = ()
         self.cost = RankerCost()
 
     @property
@@ -120,6 +138,13 @@ class RankerVariant:
     def shares_captures(self) -> bool:
         """Return whether it takes the live ranker's captures."""
         return self._capturer is None
+
+    def told_cost(self, live: RankerCost) -> dict[str, float | int | None]:
+        """Return what it took; who shares captures would pay for them too."""
+        cost = self.cost
+        if self.shares_captures:
+            cost = replace(cost, capture_s=live.capture_s)
+        return cost.to_plain(self._ranker, self._last)
 
     def capture(self, request: RankingRequest, live: CapturedRequest) -> None:
         """Encode a request that the live ranker has just encoded."""
@@ -141,8 +166,9 @@ class RankerVariant:
         """Score what waits with the weights as they are."""
         if not self._waiting:
             return
+        self._last = list(self._waiting.values())
         start_s = self._stopwatch()
-        results = self._ranker.predict(list(self._waiting.values()))
+        results = self._ranker.predict(self._last)
         self.cost.predict_s += self._stopwatch() - start_s
         for impression_id, result in zip(self._waiting, results, strict=True):
             self._scores[impression_id] = result.probabilities
@@ -236,6 +262,7 @@ class RankersSideBySide:
         self._live = live
         self._variants = tuple(variants)
         self._stopwatch = stopwatch
+        self._last: Sequence[CapturedRequest] = ()
         self.cost = RankerCost()
 
     def know_captures(self, find_live: FindCapture) -> None:
@@ -244,14 +271,9 @@ class RankersSideBySide:
             variant.know_captures(find_live)
 
     def costs(self, live_name: str) -> dict[str, dict[str, float | int | None]]:
-        """Return what each ranker took per example; who shares captures would pay for them too."""
-        found = {live_name: self.cost.to_plain()}
-        for variant in self._variants:
-            cost = variant.cost
-            if variant.shares_captures:
-                cost = replace(cost, capture_s=self.cost.capture_s)
-            found[variant.name] = cost.to_plain()
-        return found
+        """Return what each ranker took per example."""
+        told = {variant.name: variant.told_cost(self.cost) for variant in self._variants}
+        return {live_name: self.cost.to_plain(self._live, self._last), **told}
 
     def capture(self, request: RankingRequest) -> CapturedRequest:
         """Encode a request for the live ranker; contenders encode it too."""
@@ -264,6 +286,7 @@ class RankersSideBySide:
 
     def predict(self, captured: Sequence[CapturedRequest]) -> list[RankingScores]:
         """Return the live ranker's scores; contenders score what waits."""
+        self._last = captured
         start_s = self._stopwatch()
         results = self._live.predict(captured)
         self.cost.predict_s += self._stopwatch() - start_s

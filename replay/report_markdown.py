@@ -32,6 +32,7 @@ def markdown(report: Mapping[str, Any], *, intervals: bool) -> str:
         "\n".join(f"- {sentence}" for sentence in report["words"]),
         _ranking(report, intervals),
         _heads(report, intervals),
+        _calibration(report),
         _retrieval(report, intervals),
         _footer(report),
         f"    {report['command']}" if intervals and report.get("command") else "",
@@ -65,6 +66,17 @@ def _heads(report: Mapping[str, Any], intervals: bool) -> str:
         return ""
     table = _table("head", [TITLES[metric] for metric in _RANKING], rows, intervals)
     return f"Other heads, {SERVED}\n\n{table}"
+
+
+def _calibration(report: Mapping[str, Any]) -> str:
+    """Return how far the ranker's latest probabilities were off, before and after calibration."""
+    errors = report.get("calibration_errors", {})
+    rows = [
+        (head, [{"value": one["before"]}, {"value": one["after"]}]) for head, one in errors.items()
+    ]
+    if not rows:
+        return ""
+    return f"ECE at the end, online\n\n{_table('head', ['before', 'after'], rows, False)}"
 
 
 def _retrieval(report: Mapping[str, Any], intervals: bool) -> str:

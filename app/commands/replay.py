@@ -40,6 +40,7 @@ from app.replay_options import (
     MarkdownOption,
     OutOption,
     ResumeOption,
+    RivalsOption,
     UntilOption,
     VariantOption,
     WorkOption,
@@ -95,6 +96,7 @@ def replay(
     config: ConfigOption = None,
     set_: SetOption = None,
     variant: VariantOption = None,
+    rivals: RivalsOption = False,
 ) -> None:
     """Replay a recorded stream: every example is scored before it is learned.
 
@@ -104,7 +106,8 @@ def replay(
     was replayed so far, and the same command with --resume goes on where it was, also after the
     process was killed. See docs/replay.md; `headrace compare` tells two replays apart.
 
-    Each --variant NAME=ranking.KEY=VALUE adds a ranker with other settings, on the same stream.
+    Each --variant NAME=ranking.KEY=VALUE adds a ranker with other settings, on the same stream;
+    --rivals adds boosted trees and a plain network on the same captures.
 
     With --snapshot alone, goes on from a trainer's snapshot over the rest of its log, beside the
     snapshot as it was; give the --config that the trainer had.
@@ -132,9 +135,7 @@ def replay(
         raise typer.Exit(_learn_again(settings, journal, snapshot or "current"))
     if seed is not None:
         overrides.append(f"seed={seed}")
-    wanted = _Wanted(
-        ReportFiles(out, html, markdown), from_, until, _command_line(context), work, resume
-    )
+    wanted = _wanted(context.params, _command_line(context))
     if snapshot is not None:
         _check_for_snapshot(context.params)
         data_dir = _data_dir(snapshot, data_dir)
@@ -150,8 +151,9 @@ def _check_together(flags: Mapping[str, Any]) -> None:
     journal, snapshot, log = (flags[name] is not None for name in ("journal", "snapshot", "log"))
     if flags["dataset"] is not None and (journal or log):
         raise ConfigError("--dataset: expected no --journal and no --log beside it")
-    if flags["variant"] and (journal or snapshot):
-        raise ConfigError("--variant: expected no --journal and no --snapshot beside it")
+    for name in ("variant", "rivals"):
+        if flags[name] and (journal or snapshot):
+            raise ConfigError(f"--{name}: expected no --journal and no --snapshot beside it")
     if journal and (flags["resume"] or flags["work"] is not None):
         raise ConfigError("--resume: expected no --journal beside it, which measures nothing")
 
@@ -163,8 +165,21 @@ class _Wanted(NamedTuple):
     from_: str | None
     until: str | None
     command: str
+    rivals: bool
     work: Path | None
     resume: bool
+
+
+def _wanted(flags: Mapping[str, Any], command: str) -> _Wanted:
+    return _Wanted(
+        ReportFiles(flags["out"], flags["html"], flags["markdown"]),
+        flags["from_"],
+        flags["until"],
+        command,
+        flags["rivals"],
+        flags["work"],
+        flags["resume"],
+    )
 
 
 def _check_for_snapshot(flags: Mapping[str, Any]) -> None:
@@ -209,6 +224,7 @@ def _measure(
         command=wanted.command,
         start=start,
         rankers=rankers,
+        rivals=wanted.rivals,
         checkpoints=checkpoints,
         write=files.write if any(files) else None,
     )

@@ -33,7 +33,8 @@ CONFIG = RankingConfig(
     device="cpu",
 )
 PINNED_LOSSES = [1.3435, 1.1087, 0.8372, 0.9448]
-PINNED_SCORES = [0.7448, 0.3971, 0.0262, 0.0936, 0.0127, 0.0559]
+PINNED_SCORES = [0.6642, 0.3909, 0.0230, 0.0942, 0.0126, 0.0618]
+"""Moved when scores came to be made with the mean of the weights; the losses stayed."""
 PINNED_SIZES = (48, 28)
 TOLERANCE = 2e-3
 """Processors round differently, and forty steps let it grow; a real change is larger."""

@@ -28,7 +28,7 @@ FLAGS = {
     "serve": {*SHARED, "--grpc", "--insecure", "--workers"},
     "replay": {
         *DATASET, *SHARED, "--out", "--html", "--markdown", "--from", "--until", "--seed",
-        "--journal", "--snapshot", "--variant", "--resume", "--work",
+        "--journal", "--snapshot", "--variant", "--rivals", "--resume", "--work",
         "--user-column", "--item-column", "--time-column", "--time-unit", "--kind-column",
         "--value-column", "--label-column", "--impression-column", "--context-column",
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,22 @@ def test_each_ranker_scores_as_it_would_alone(policy: str) -> None:
         assert not np.array_equal(alone, scores["online"])
 
 
+def test_rivals_share_the_captures_and_learn_beside_the_others() -> None:
+    wishes = ReplayWishes(bootstrap=BootstrapConfig(num_draws=4), rivals=True)
+    dataset = SimulatedDataset(tiny_scenario(100))
+    quiet = Console(file=io.StringIO())
+    outcome = run_replay(tiny_settings(), dataset, quiet, wishes)
+    alone = run_replay(tiny_settings(), dataset, quiet, replace(wishes, rivals=False))
+    scores = _scores(outcome)
+    np.testing.assert_array_equal(scores["online"], _scores(alone)["online"])
+    assert list(outcome.report["costs"]) == ["online", "rival/trees", "rival/network"]
+    assert outcome.report["costs"]["rival/trees"]["parameters_touched"] is None
+    # Too few examples for trees: they say the rate so far, of the primary head alone.
+    assert scores["rival/trees"].shape == (500, 1)
+    assert scores["rival/network"].shape == scores["online"].shape
+    assert not np.array_equal(scores["rival/network"], scores["online"])
+
+
 def test_report_tells_what_was_asked_for_what_it_cost_and_who_wins() -> None:
     rankers = _wishes("wide=ranking.hidden=[24,8]", "counts=ranking.counters.prior_strength=2.0")
     report = _replay(rankers=rankers).report
@@ -71,6 +88,7 @@ def test_report_tells_what_was_asked_for_what_it_cost_and_who_wins() -> None:
     for cost in costs.values():
         assert cost["examples"] == report["examples"]
         assert min(cost[name] for name in ("capture_ms", "predict_ms", "learn_ms")) > 0.0
+    assert costs["wide"]["parameters_touched"] > costs["online"]["parameters_touched"] > 1_000
     said = " ".join(report["words"])
     assert "Variant wide:" in said
     assert "Variant counts:" in said
@@ -84,6 +102,7 @@ def test_report_tells_what_was_asked_for_what_it_cost_and_who_wins() -> None:
         ("wide=", "expected NAME=ranking.KEY=VALUE"),
         ("online=ranking.hidden=[8]", "there is a variant online already"),
         ("river/fm=ranking.hidden=[8]", "there is a variant river/fm already"),
+        ("rival/x=ranking.hidden=[8]", "there is a variant rival/x already"),
         ("wide=batcher.max_examples=8", "expected settings of the ranker"),
         ("wide=ranking.hiden=[8]", "ranking.hiden: unknown setting"),
     ],
