@@ -8,7 +8,7 @@
 up; `masks` AdaF2M2's adapter and masked copies with neither, by activity of user and item; `drift`
 leads early selection through the simulator's scenarios and watches what it chooses. All rankers of
 a study score and learn the same requests at the same moments; retrieval and error memory take no
-part. Prints JSON. Seconds are CPU seconds.
+part. Prints JSON. Seconds are CPU seconds. Ctrl-C ends a replay; what was seen by then is measured.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, build_learners
 from app.replay_run import fit_to
 from app.selection_watch import WatchedSelector
@@ -36,6 +37,7 @@ from monitoring.metrics import Metrics
 from monitoring.quality import auc, calibration_ratio, gauc, normalized_entropy
 from ranking.adaf2m2 import AdaF2M2Config
 from ranking.aefs import AefsConfig
+from ranking.averaging import AveragingConfig
 from ranking.field_layout import FieldLayout, layout_of
 from ranking.id_map import ABSENT
 from ranking.learner import RankingConfig, RankingModel
@@ -121,11 +123,13 @@ class Raced:
     Attributes:
         rows: examples of the second half, in the order they were shown.
         costs: see `RankersSideBySide.costs`.
+        lists: lists shown, of which the second half is measured.
     """
 
     records: ExampleRecords
     rows: NDArray[np.int64]
     costs: Mapping[str, Mapping[str, float | int | None]]
+    lists: int
 
 
 def race(
@@ -143,11 +147,15 @@ def race(
     loop = build_loop(settings, schema, learners, metrics, (prequential,))
     parts = replace(loop.parts, ranking=rankers, memory=QuietMemory(), retrieval=QuietRetrieval())
     total = count_demands(dataset.events(), schema)
-    replay_events(dataset.events(), TrainLoop(parts, settings.train_loop, metrics), _say)
+    loop = TrainLoop(parts, settings.train_loop, metrics)
+    with stop_on_signals() as stop:
+        counts = replay_events(dataset.events(), loop, _say, stop.is_set)
+    if counts.interrupted:
+        total = prequential.num_demands
     records = prequential.records(total // 2, total)
     second = records.examples.columns["ordinal"] >= records.split_at
     rows = records.examples.known(0, second)
-    return Raced(records.examples, rows, rankers.costs(OnlineVariant.name))
+    return Raced(records.examples, rows, rankers.costs(OnlineVariant.name), total)
 
 
 def quality(raced: Raced, name: str, rows: NDArray[np.int64]) -> dict[str, float | None]:
@@ -244,6 +252,7 @@ def study_selection(dataset: Dataset, seeds: Sequence[int]) -> Numbers:
             found.setdefault(name, []).append(
                 {
                     **quality(raced, name, raced.rows),
+                    "lists": raced.lists,
                     "lookups": rows,
                     "parameters": rows * width + everything * small,
                     "predict_ms": predict_ms,
@@ -283,6 +292,7 @@ def study_masks(dataset: Dataset, seeds: Sequence[int]) -> Numbers:
                 {
                     **quality(raced, scored, raced.rows),
                     **raced.costs[scored],
+                    "lists": raced.lists,
                     "tenths": by_activity(raced, scored),
                 }
             )
@@ -290,11 +300,15 @@ def study_masks(dataset: Dataset, seeds: Sequence[int]) -> Numbers:
 
 
 def study_drift(names: Sequence[str], num_lists: int, aefs: AefsConfig, windows: int) -> Numbers:
-    """Watch early selection through scenarios, beside a ranker that looks everything up."""
+    """Watch early selection through scenarios, beside a ranker that looks everything up.
+
+    Both score with the newest weights: their mean, which is the default, hides how fast they move.
+    """
     found: Numbers = {}
+    base = replace(Settings().ranking, averaging=AveragingConfig(half_life_examples=0.0))
     for name in names:
         scenario = SCENARIOS[name].resized(num_lists)
-        dataset, base = SimulatedDataset(scenario), Settings().ranking
+        dataset = SimulatedDataset(scenario)
         window_ms = scenario.duration_ms // windows
         model = RankingModel(dataset.schema, replace(base, aefs=aefs), scenario.seed)
         watched = WatchedSelector(model, scenario.start_ms, window_ms)
