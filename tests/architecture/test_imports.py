@@ -49,6 +49,7 @@ THIRD_PARTY = {
     "torch": {"encoders", "evaluation", "retrieval", "ranking"},
     "faiss": {"retrieval"},
     "kafka": {"stream"},
+    "opentelemetry": {"monitoring"},
 }
 """Packages that may use a library which the others must be able to live without."""
 
