@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,8 +38,8 @@ def run_incremental(
     seeds: Sequence[int],
     config: IncrementalConfig,
     console: Console,
-) -> dict[str, Any]:
-    """Lead every method through the slots, once for each seed, and return the report.
+) -> Iterator[dict[str, Any]]:
+    """Lead every method through the slots, once for each seed; yield the report after each.
 
     Raises:
         DatasetError: there is too little to be scored, or feedback without impressions.
@@ -54,16 +54,16 @@ def run_incremental(
         ours = settings.model_copy(update={"seed": seed})
         slots = _slots(ours, _with_seed(dataset, seed), config, console)
         runs.append(measure(slots, heads, seed, config))
-    return {
-        "dataset": dataset.name,
-        "heads": heads,
-        "base_share": config.base_share,
-        "live_counters": config.live_counters,
-        "window": config.window,
-        "seconds": round(clock.stopwatch_s() - began_s, 1),
-        "memory": settings.model_dump(mode="json", include={"memory"})["memory"],
-        "runs": runs,
-    }
+        yield {
+            "dataset": dataset.name,
+            "heads": heads,
+            "base_share": config.base_share,
+            "live_counters": config.live_counters,
+            "window": config.window,
+            "seconds": round(clock.stopwatch_s() - began_s, 1),
+            "memory": settings.model_dump(mode="json", include={"memory"})["memory"],
+            "runs": [*runs],
+        }
 
 
 def fit_memory(settings: Settings) -> Settings:

@@ -52,7 +52,7 @@ def incremental(
     A base learns the first part of a log; the rest is cut into slots. Each is predicted by what
     was known before, then trained on (IncCTR), written to the error memory, or both. Prints AUC,
     session GAUC and NE of every slot. With another seed a simulated world is another draw, too.
-    See docs/evaluation.md.
+    Files are written after every seed. See docs/evaluation.md.
 
     Examples:
     - `headrace evaluate incremental --dataset kuairand-pure --path DIR --html out.html`
@@ -70,11 +70,14 @@ def incremental(
         num_slots=slots, base_share=base_share, window=window, live_counters=not stop_counters
     )
     settings = settings_from(config, list(set_ or ()))
-    report = run_incremental(settings, chosen, _seeds(seeds), how, Console(stderr=True))
-    typer.echo(as_markdown(report), nl=False)
     files = {"out": out, "tsv": tsv, "markdown": markdown, "html": html}
-    for written in write_reports(report, files):
-        typer.echo(f"Wrote {written}")
+    report, written = {}, []
+    for report in run_incremental(settings, chosen, _seeds(seeds), how, Console(stderr=True)):
+        # After every seed, so that Ctrl-C leaves what was done by then.
+        written = write_reports(report, files)
+    typer.echo(as_markdown(report), nl=False)
+    for file in written:
+        typer.echo(f"Wrote {file}")
 
 
 def _seeds(text: str) -> list[int]:

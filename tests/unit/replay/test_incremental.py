@@ -38,7 +38,9 @@ def report_of(num_lists: int = 240, *overrides: str, **how: Any) -> dict[str, An
     config = IncrementalConfig(num_slots=SLOTS, batch_examples=40, window=300, **how)
     settings = tiny_settings("memory.lambda_rule=shares", *overrides)
     quiet = Console(file=io.StringIO())
-    return run_incremental(settings, SimulatedDataset(scenario), [1, 2], config, quiet)
+    reports = list(run_incremental(settings, SimulatedDataset(scenario), [1, 2], config, quiet))
+    assert [len(one["runs"]) for one in reports] == [1, 2]
+    return reports[-1]
 
 
 @pytest.fixture(scope="module")
