@@ -335,7 +335,8 @@ def growth(num_ids: int, new: int = 1_000) -> float:
     gradients_ND = np.ones((new, DIMENSION), np.float32)
     counts = np.ones(new, np.int64)
     took = []
-    for number, part in enumerate(np.array_split(ids, len(ids) // new)):
+    for number, start in enumerate(range(0, len(ids), new)):
+        part = ids[start : start + new]
         began_s = time.process_time()
         table.read(part)
         table.learn(part, counts[: len(part)], gradients_ND[: len(part)], HOUR_MS + number)
