@@ -52,6 +52,14 @@ ResumeOption: TypeAlias = Annotated[
 DeviceOption: TypeAlias = Annotated[
     str, typer.Option("--device", help="auto, cpu or cuda.", metavar="NAME")
 ]
+AttentionOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--attention",
+        help="Of FuXi-alpha: plain, fused (one kernel, on a GPU), or auto: fused where it can be.",
+        metavar="NAME",
+    ),
+]
 
 
 def _number(flag: str, help_: str, panel: str) -> Any:

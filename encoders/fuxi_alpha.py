@@ -16,6 +16,7 @@ from torch import Tensor
 
 from encoders.activations import silu, silu_share
 from encoders.block import Block, LayerState, Memory, Projected
+from encoders.fused_attention import Maps, attention, use_fused
 from encoders.geometry import Ahead, Geometry
 from encoders.heads import split_heads
 from encoders.multistage_ffn import MultiStageFfn
@@ -33,6 +34,7 @@ class FuxiAlphaBlock(Block):
         super().__init__()
         mixed, asked = shape.heads * shape.d_v, shape.heads * shape.d_qk
         self._heads, self._container = shape.heads, shape.container
+        self._attention = shape.attention
         self._split = [3 * mixed, mixed, asked, asked]
         self.uvqk_DX = normal((shape.width, sum(self._split)), shape.initial_std, generator)
         self.times = TimeTable(MAP_STD, generator)
@@ -61,6 +63,10 @@ class FuxiAlphaBlock(Block):
         q_BSHK, k_BTHK, v_BTHE = (
             split_heads(x, self._heads) for x in (projected.query, memory.keys, memory.values_BTX)
         )
+        if where.is_whole and use_fused(self._attention, q_BSHK, v_BTHE, where.time_BT):
+            weights = Maps(self.times.weight, self.positions.weight, self._container)
+            fused_BSHX = attention(q_BSHK, k_BTHK, v_BTHE, weights, (where.next_BS, where.time_BT))
+            return self._end(x_BSD, projected, fused_BSHX)
         what_BHST = silu_share(q_BSHK.transpose(1, 2) @ k_BTHK.permute(0, 2, 3, 1), self._container)
         what_BHST = what_BHST * where.causal.unsqueeze(1)
         when_BST = self.times(where) * where.causal

@@ -50,7 +50,7 @@ class FuxiBetaBlock(Block):
         self, x_BSD: Tensor, projected: Projected, memory: Memory, where: Geometry
     ) -> Tensor:
         """Return the block's output of some rows, (B, S, D)."""
-        when_BST = self.times(where.gap_BST.to(x_BSD.dtype)) * where.causal
+        when_BST = self.times(where.gap.to(x_BSD.dtype)) * where.causal
         where_BST = self.positions(where) * where.causal
         channels_BSHE = [
             split_heads(map_BST @ memory.values_BTX, self._heads)

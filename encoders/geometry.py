@@ -20,12 +20,21 @@ class Geometry:
     """Row i of the events looks back at column j; what is alike for all has a first axis of 1.
 
     Attributes:
-        gap_BST: time of the event after row i, minus time of event j, in seconds.
+        next_BS: time of the event after row i, in seconds.
+        time_BT: time of event j, in seconds.
         behind_BST: int64, j - i: 0 on the diagonal, negative before it.
+        is_whole: whether the rows are all events, in order.
     """
 
-    gap_BST: Tensor
+    next_BS: Tensor
+    time_BT: Tensor
     behind_BST: Tensor
+    is_whole: bool = False
+
+    @cached_property
+    def gap(self) -> Tensor:
+        """Return (B, S, T), the time of the event after row i minus that of event j."""
+        return self.next_BS.unsqueeze(2) - self.time_BT.unsqueeze(1)
 
     @cached_property
     def causal(self) -> Tensor:
@@ -35,11 +44,12 @@ class Geometry:
     @cached_property
     def bucket(self) -> Tensor:
         """Return int64 (B, S, T), the buckets of the gaps; worked out once for all blocks."""
-        return time_bucket(self.gap_BST)
+        return time_bucket(self.gap)
 
     def at(self, row_B: Tensor) -> Geometry:
         """Return one row per sequence, S = 1."""
-        return Geometry(one_row(self.gap_BST, row_B), one_row(self.behind_BST, row_B))
+        next_B1 = self.next_BS.gather(1, row_B[:, None])
+        return Geometry(next_B1, self.time_BT, one_row(self.behind_BST, row_B))
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +74,18 @@ class Ahead:
 
     def from_newest(self) -> Geometry:
         """Return how the newest event looks back: from the same time, one place nearer."""
-        return Geometry(self.gap_BT.unsqueeze(1), (1 - self.distance_BT).unsqueeze(1))
+        request_B1 = torch.zeros_like(self.gap_BT[:, :1])
+        return Geometry(request_B1, -self.gap_BT, (1 - self.distance_BT).unsqueeze(1))
 
 
 def geometry(times_BU: Tensor) -> Geometry:
     """Return how all events look back, from event times and, at index `length`, the request's."""
     place_T = torch.arange(times_BU.shape[1] - 1, device=times_BU.device)
     return Geometry(
-        gap_BST=times_BU[:, 1:, None] - times_BU[:, None, :-1],
+        next_BS=times_BU[:, 1:],
+        time_BT=times_BU[:, :-1],
         behind_BST=(place_T[None, :] - place_T[:, None])[None],
+        is_whole=True,
     )
 
 

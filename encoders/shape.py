@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["fuxi-alpha", "fuxi-beta", "hstu", "sasrec"]
+AttentionMode = Literal["auto", "plain", "fused"]
 TimeFunctionName = Literal["pow", "exp", "linear", "log", "sin", "mixed", "nn", "zero"]
 
 MAP_STD = 0.02
@@ -29,6 +30,8 @@ class BackboneShape:
         initial_std: spread of the first projection's weights at first; 0.02 as published.
             SASRec's are Xavier-normal whatever this says.
         time_function: FuXi-beta's weight of a time gap.
+        attention: how FuXi-alpha attends over whole sequences: plainly, by one kernel (an error
+            where it cannot be), or by the kernel wherever it can be. See `fused_attention`.
     """
 
     kind: Kind = "fuxi-alpha"
@@ -42,3 +45,4 @@ class BackboneShape:
     dropout: float = 0.0
     initial_std: float = 0.02
     time_function: TimeFunctionName = "pow"
+    attention: AttentionMode = "plain"

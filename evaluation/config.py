@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from domain.errors import ConfigError
-from encoders.shape import BackboneShape
+from encoders.shape import AttentionMode, BackboneShape
 from evaluation.sequences import SPARE_SLOTS
 
 Model = Literal["fuxi-alpha", "fuxi-beta", "hstu", "sasrec"]
@@ -60,6 +60,8 @@ class SequentialConfig:
     """Of AdamW, constant."""
     weight_decay: float = 0.0
     """Of AdamW."""
+    attention: AttentionMode = "plain"
+    """How FuXi-alpha attends: plain, fused (one kernel on a GPU), or auto: fused where it can."""
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
@@ -75,6 +77,11 @@ class SequentialConfig:
             raise ConfigError(f"--learning-rate must be positive, got {self.learning_rate}")
         if not self.weight_decay >= 0.0:
             raise ConfigError(f"--weight-decay must not be negative, got {self.weight_decay}")
+        modes = get_args(AttentionMode)
+        if self.attention not in modes:
+            raise ConfigError(
+                f"--attention: expected one of {', '.join(modes)}, got {self.attention!r}"
+            )
         if self.model == "sasrec" and self.width % self.heads:
             raise ConfigError(
                 f"--heads: SASRec shares its width of {self.width} among them, got {self.heads}"
@@ -99,6 +106,7 @@ class SequentialConfig:
             d_v=share if self.model == "sasrec" else self.d_v,
             ffn_multiple=self.ffn_multiple,
             dropout=self.dropout,
+            attention=self.attention,
         )
 
     def to_plain(self) -> dict[str, Any]:

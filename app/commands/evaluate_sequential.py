@@ -9,6 +9,7 @@ from app import sequential_options as options
 _SETTINGS = (
     "blocks", "width", "heads", "d_qk", "d_v", "ffn_multiple", "history_length", "dropout",
     "batch_size", "negatives", "temperature", "learning_rate", "weight_decay", "epochs",
+    "attention",
 )  # fmt: skip
 
 
@@ -24,6 +25,7 @@ def sequential(
     out: options.RunFolderOption = None,
     resume: options.ResumeOption = False,
     device: options.DeviceOption = "auto",
+    attention: options.AttentionOption = None,
     blocks: options.BlocksOption = None,
     width: options.WidthOption = None,
     heads: options.HeadsOption = None,

@@ -47,6 +47,7 @@ PROTO_FILES = (
 
 THIRD_PARTY = {
     "torch": {"encoders", "evaluation", "retrieval", "ranking"},
+    "triton": {"encoders"},
     "faiss": {"retrieval"},
     "kafka": {"stream"},
     "opentelemetry": {"monitoring"},

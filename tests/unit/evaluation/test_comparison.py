@@ -106,6 +106,7 @@ def test_presets_are_the_published_settings_and_flags_win() -> None:
         ("hstu", "ml-1m", {"temperature": 0.0}, "--temperature must be positive"),
         ("hstu", "ml-1m", {"learning_rate": 0.0}, "--learning-rate must be positive"),
         ("hstu", "ml-1m", {"weight_decay": -1.0}, "--weight-decay must not be negative"),
+        ("hstu", "ml-1m", {"attention": "fast"}, "--attention: expected one of auto, plain, fused"),
         ("sasrec", "ml-1m", {"heads": 3}, "--heads: SASRec shares its width of 50"),
     ],
 )
