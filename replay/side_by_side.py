@@ -121,7 +121,10 @@ class SideBySide:
             "popularity_share": places taken by the hundredth of all items taken most until
             then}}`; None when there was no list.
         """
-        return {name: _summary(one, catalog) for name, one in self._lists.items()}
+        reason = "nobody with a history took an item in the second half"
+        if not self._counts_lists():
+            reason = "lists are counted from half of the whole replay on, which was not reached"
+        return {name: _summary(one, catalog, reason) for name, one in self._lists.items()}
 
     def _describe(self, action: PositiveAction) -> None:
         if not len(action.user.history):
@@ -209,7 +212,7 @@ class SideBySide:
         self._live.apply_delta(state)
 
 
-def _summary(lists: _Lists, catalog: int) -> dict[str, Any]:
+def _summary(lists: _Lists, catalog: int, none: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "lists": -(-lists.places // LIST_SIZE),
         "coverage": None,
@@ -217,7 +220,7 @@ def _summary(lists: _Lists, catalog: int) -> dict[str, Any]:
         "popularity_share": None,
     }
     if not lists.places:
-        return {**found, "reason": "nobody with a history took an item in the second half"}
+        return {**found, "reason": none}
     found["coverage"] = len(lists.items) / catalog if catalog else None
     if not lists.places_with_past:
         return {**found, "reason": "nothing had been learned of what is taken before these lists"}

@@ -72,8 +72,11 @@ def _asked(records: ReplayRecords, name: str, bootstrap: BootstrapConfig) -> str
 
 
 def _frozen(records: ReplayRecords, subject: str, bootstrap: BootstrapConfig) -> str:
-    if "frozen" not in records.examples.scores:
+    scores = records.examples.scores
+    if "frozen" not in scores:
         return ""
+    if len(records.examples) and np.array_equal(scores["frozen"], scores.get("online", ())):
+        return f"Learning on: nothing to compare, {subject} was not there yet or never differed."
     found = _against(records, SERVED, "frozen", _RANKING_METRICS, bootstrap)
     return _verdict("Learning on", subject, SERVED, "the frozen copy", found)
 

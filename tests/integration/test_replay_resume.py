@@ -189,6 +189,21 @@ def interrupted(tmp_path: Path, config: Settings, num_lists: int = 40) -> Path:
     return folder
 
 
+def test_report_from_before_the_half_says_what_had_not_begun(
+    tmp_path: Path, config: Settings
+) -> None:
+    checkpoints = ReplayCheckpoints(tmp_path / "work")
+    report = lead(Eventful(at=250, happens=ctrl_c), checkpoints, config)[0].report
+    assert report["demands"] < 120
+    (learning_on,) = [said for said in report["words"] if said.startswith("Learning on: ")]
+    assert learning_on == (
+        "Learning on: nothing to compare, a copy that stopped learning half-way was not there yet "
+        "or never differed."
+    )
+    reason = "lists are counted from half of the whole replay on, which was not reached"
+    assert [one["reason"] for one in report["recommended_lists"].values()] == [reason] * 4
+
+
 @pytest.mark.parametrize(
     ("num_lists", "override", "reason"),
     [
