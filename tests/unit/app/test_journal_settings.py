@@ -31,6 +31,8 @@ INDIFFERENT = {
     "delta_follower",
     "index_keeper",
     "history",
+    "tracing",
+    "replay",
     "dashboard",
 }
 """Sections that change nothing in what a trainer learns from given records in a given order."""
