@@ -1,7 +1,7 @@
 """The sampled softmax on the CPU in one pass: loss and gradients without the drawn vectors' copies.
 
-Fourteen times as fast as `sampled_softmax`, its twin (`benchmarks/bench_sequential.py`): for 128 drawn items of width 50, that one
-writes and reads 25 KiB per place three times over.
+Fourteen times as fast as `sampled_softmax`, its twin (`benchmarks/bench_sequential.py`): for 128
+drawn items of width 50, that one writes and reads 25 KiB per place three times over.
 
 Shape legend: P places, R drawn items per place, D width, V rows of the item table.
 """
