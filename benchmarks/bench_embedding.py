@@ -47,7 +47,7 @@ GOALS = {
     "fbgemm_zipf": 1.0,
     "fbgemm_uniform": 1.2,
     "whole": 6.0,
-    "growth": 10.0,
+    "growth": 5.0,
 }
 RATE = 0.03
 BAGS, WIDTH, DIMENSION = 4096, 30, 64
