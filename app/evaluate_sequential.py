@@ -12,9 +12,10 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 
 from app.errors import EXIT_INTERRUPTED, stop_on_signals
+from app.progress_bar import progress_bar
 from domain.errors import ConfigError
 from evaluation import comparison
 from evaluation.config import RULES, SequentialConfig, configured
@@ -155,20 +156,6 @@ class _Bars:
 
 @contextmanager
 def _progress(console: Console, num_runs: int) -> Iterator[_Bars]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=16),
-        TextColumn("{task.percentage:>3.0f} % {task.fields[newest]}"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
-    )
-    # Drawing a bar over and over suits a terminal, not a file that standard error goes to.
-    shown = Progress(
-        *columns,
-        console=console,
-        refresh_per_second=2,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    shown = progress_bar(console, "{task.description}", "{task.fields[newest]}")
     with shown as bar:
         yield _Bars(bar, num_runs)

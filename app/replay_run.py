@@ -12,11 +12,11 @@ from threading import Event as StopSignal
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.errors import stop_on_signals
 from app.learners import LearnerConfigs, Learners, build_learners
 from app.process_setup import VERSION
+from app.progress_bar import progress_bar
 from app.ranker_variants import NETWORK, TREES, RankerWish, build_rivals, build_variants
 from app.reactions_wiring import build_reactions
 from app.replay_checkpoints import ReplayCheckpoints, ReplayState, Timer, libraries
@@ -426,22 +426,7 @@ def _what_was_replayed(
 
 @contextmanager
 def _progress(console: Console, total: int, begun: int) -> Iterator[Any]:
-    columns = (
-        TextColumn("replaying {task.fields[event_time]}"),
-        BarColumn(bar_width=16),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
-    )
-    # Drawing a bar over and over suits a terminal, not a file that standard error goes to.
-    shown = Progress(
-        *columns,
-        console=console,
-        refresh_per_second=2,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    shown = progress_bar(console, "replaying {task.fields[event_time]}", "{task.fields[rate]}")
     with shown as bar:
         task = bar.add_task("replay", total=total, event_time="", rate="")
 

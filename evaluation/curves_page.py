@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 from evaluation.comparison import TITLES, markdown
+from replay.plot_page import plot_page
 
 _SHOWN = ("ndcg@10", "hr@10", "mrr")
 _COLOURS = {"upstream": "#0072b2", "validation": "#d55e00"}
 _PARTS = {"test": "solid", "validation": "dot"}
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 1.2rem; }
-pre { overflow-x: auto; padding: .8rem; background: #8882; border-radius: 8px; }
-"""
-
-_SCRIPT = """
-for (const [id, figure] of Object.entries(FIGURES)) {
-  Plotly.newPlot(id, figure.data, figure.layout, {responsive: true, displayModeBar: false});
-}
-"""
-
 
 def page(report: Mapping[str, Any]) -> str:
     """Return a report (see `comparison.report`) as a page: its table, then a plot per metric."""
     figures = {"loss": _loss(report), **{f"m{i}": _curve(report, m) for i, m in enumerate(_SHOWN)}}
-    # A "</script>" in a name must not end the script.
-    data = json.dumps(figures, allow_nan=False).replace("</", "<\\/")
-    places = "".join(f'<div id="{name}"></div>' for name in figures)
-    title = escape(f"{report['config']['model']}, epoch by epoch")
-    return (
-        "<!doctype html>\n"
-        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body>\n'
-        f"<pre>{escape(markdown(report))}</pre>\n{places}\n"
-        f"<script>{get_plotlyjs()}</script>\n"
-        f"<script>const FIGURES = {data};{_SCRIPT}</script></body></html>\n"
-    )
+    return plot_page(f"{report['config']['model']}, epoch by epoch", markdown(report), figures)
 
 
 def _runs(report: Mapping[str, Any]) -> dict[tuple[str, int], list[Mapping[str, Any]]]:

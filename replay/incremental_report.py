@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 
 from monitoring import quality
 from replay.incremental import IncrementalConfig, Slot, SlotScores
+from replay.plot_page import plot_page
 
 METRICS = ("auc", "gauc", "ne")
 _TITLES = {"auc": "AUC", "gauc": "session GAUC", "ne": "NE"}
 _COLOURS = ("#999999", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#8B5FBF")
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 1.2rem; }
-pre { overflow-x: auto; padding: .8rem; background: #8882; border-radius: 8px; }
-"""
-_SCRIPT = """
-for (const [id, figure] of Object.entries(FIGURES)) {
-  Plotly.newPlot(id, figure.data, figure.layout, {responsive: true, displayModeBar: false});
-}
-"""
 
 
 def measure(
@@ -185,19 +173,8 @@ def tsv(report: Mapping[str, Any]) -> str:
 def page(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML page that needs nothing but a browser."""
     figures = {f"plot-{metric}": _figure(report, metric) for metric in METRICS}
-    # A "</script>" in a name must not end the script.
-    data = json.dumps(figures, allow_nan=False).replace("</", "<\\/")
-    places = "".join(f'<div id="{name}"></div>' for name in figures)
-    title = escape(f"Incremental protocol on {report['dataset']}")
-    return (
-        "<!doctype html>\n"
-        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body>\n'
-        f"{places}\n<pre>{escape(markdown(report))}</pre>\n"
-        f"<script>{get_plotlyjs()}</script>\n"
-        f"<script>const FIGURES = {data};{_SCRIPT}</script></body></html>\n"
-    )
+    title = f"Incremental protocol on {report['dataset']}"
+    return plot_page(title, markdown(report), figures)
 
 
 def _figure(report: Mapping[str, Any], metric: str) -> dict[str, Any]:
