@@ -55,9 +55,9 @@ def incremental(
     Files are written after every seed. See docs/evaluation.md.
 
     Examples:
-    - `headrace evaluate incremental --dataset kuairand-pure --path DIR --html out.html`
+    - `headrace evaluate incremental --dataset kuairand-pure --path DIR`
     - `headrace evaluate incremental --dataset abrupt --seeds 1`
-    - `headrace evaluate incremental --dataset gradual --set memory.kind=neighbours`
+    - `headrace evaluate incremental --dataset gradual --html out.html`
     """
     from rich.console import Console
 

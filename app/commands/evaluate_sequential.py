@@ -48,9 +48,9 @@ def sequential(
     numbers. See docs/evaluation.md.
 
     Examples:
-    - `headrace evaluate sequential --dataset movielens --path DIR --model hstu --out hstu-run`
-    - `headrace evaluate sequential --dataset movielens --path DIR --preset ml-1m-large`
-    - `headrace evaluate sequential --dataset movielens --path DIR --epochs 20 --seeds 1`
+    - `headrace evaluate sequential --dataset movielens --path DIR --model hstu`
+    - `headrace evaluate sequential --dataset movielens --path DIR --out runs`
+    - `headrace evaluate sequential --dataset movielens --path DIR --epochs 20`
     """
     from app.evaluate_sequential import Wanted, run_sequential
 

@@ -211,5 +211,6 @@ def _answers_from(port: int, num_connections: int) -> int:
             wait_until(
                 lambda: client.load.answered + sum(client.load.failures.values()), 20.0, "an answer"
             )
+        assert client.load.failures == {}, client.load.failures
         answered += client.load.failures == {} and client.load.answered > 0
     return answered

@@ -44,6 +44,17 @@ FLAGS = {
     "snapshots verify": {"--config", "--data-dir"},
     "snapshots promote": {"--config", "--data-dir"},
     "snapshots rollback": {"--config", "--data-dir"},
+    "evaluate incremental": {
+        "--dataset", "--path", "--slots", "--seeds", "--base-share", "--window",
+        "--stop-counters", "--limit", "--out", "--tsv", "--html", "--markdown", "--config",
+        "--set",
+    },
+    "evaluate sequential": {
+        "--dataset", "--path", "--model", "--preset", "--epochs", "--seeds", "--rule",
+        "--out", "--resume", "--device", "--attention", "--blocks", "--width", "--heads",
+        "--d-qk", "--d-v", "--ffn-multiple", "--history-length", "--dropout",
+        "--batch-size", "--negatives", "--temperature", "--learning-rate", "--weight-decay",
+    },
     "drift list": {
         "--since", "--stream", "--kind", "--live", "--limit", "--json", "--config", "--data-dir",
     },
