@@ -66,7 +66,7 @@ def set_up_logging(
     are counted there too, whatever the level written.
     """
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, _OURS)]:
+    for handler in [handler for handler in root.handlers if isinstance(handler, OURS)]:
         root.removeHandler(handler)
     level = logging.getLevelNamesMapping()[config.level.upper()]
     lines = _LineHandler(stream or sys.stderr)
@@ -133,7 +133,8 @@ class _ErrorCounter(logging.Handler):
         self._metrics.last_error_time_seconds.set(record.created)
 
 
-_OURS = (_LineHandler, _ErrorCounter)
+OURS = (_LineHandler, _ErrorCounter)
+"""Handlers that `set_up_logging` adds to the root logger."""
 
 
 def _text(value: Any) -> str:

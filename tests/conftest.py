@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from monitoring.log_setup import TextFormatter
+from monitoring.log_setup import OURS, TextFormatter
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -19,6 +20,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
+
+_LEVEL = logging.getLogger().level
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_at_the_start() -> None:
+    """Undo what commands of earlier tests did: they set logging up for their process, this one."""
+    root = logging.getLogger()
+    root.setLevel(_LEVEL)
+    root.handlers[:] = [one for one in root.handlers if not isinstance(one, OURS)]
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import copy_context
 
 import pytest
 
@@ -32,13 +33,17 @@ def test_answers_come_in_the_order_of_their_requests(batches: BatchAnswers) -> N
 
 def test_four_are_answered_side_by_side_and_know_their_call(batches: BatchAnswers) -> None:
     meeting = threading.Barrier(4)
-    request_id.begin("shop-17")
 
     def answer(_number: int) -> str:
         meeting.wait(30.0)
         return request_id.current()
 
-    assert list(batches.answer_each(range(4), answer)) == ["shop-17"] * 4
+    def call() -> list[object]:
+        request_id.begin("shop-17")
+        return list(batches.answer_each(range(4), answer))
+
+    # A call has a context of its own; without one, the id would stay with this thread.
+    assert copy_context().run(call) == ["shop-17"] * 4
 
 
 def test_request_that_fails_leaves_the_others_alone(batches: BatchAnswers) -> None:
