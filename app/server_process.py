@@ -44,7 +44,7 @@ def run_server(
         settings.data.path.mkdir(parents=True, exist_ok=True)
         with (
             running_server(settings, schema, clock, metrics, preloaded) as server,
-            metrics_page(settings.metrics, "server", metrics, lambda: _why_not_ready(server)),
+            metrics_page(settings.metrics, "server", metrics, lambda: why_not_ready(server)),
             metric_history(settings, _source(settings), metrics, clock),
         ):
             if settings.server.share_port:
@@ -63,9 +63,11 @@ def _source(settings: Settings) -> str:
     )
 
 
-def _why_not_ready(server: RunningServer) -> str:
+def why_not_ready(server: RunningServer) -> str:
+    """Return what keeps a server from answering, "" when nothing does."""
     try:
         server.slot.current()
     except NotReadyError as error:
         return str(error)
-    return ""
+    # A worker takes the shared port a moment after it has models.
+    return "" if server.handle.listening else "not listening yet"

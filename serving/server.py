@@ -206,6 +206,12 @@ class ServerHandle:
         self._config = config
         self._clock = clock
         self._port: int | None = None
+        self._listening = False
+
+    @property
+    def listening(self) -> bool:
+        """Return whether calls are answered since `start`."""
+        return self._listening
 
     @property
     def port(self) -> int:
@@ -230,6 +236,7 @@ class ServerHandle:
             self.bind()
         self._parts.senders.start()
         self._parts.server.start()
+        self._listening = True
         _logger.info("listening", extra={"address": self._config.address, "port": self.port})
 
     def wait(self, timeout_s: float | None = None) -> bool:
