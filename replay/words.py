@@ -188,7 +188,7 @@ def _verdict(
     if better and not worse:
         return f"{topic}: {model} earns its keep against {subject}: {told[True]}."
     if worse and not better:
-        return f"{topic}: {other} WINS against {model}: {told[False]}."
+        return f"{topic}: {other} WINS against {model}, which is behind: {told[False]}."
     if better and worse:
         return (
             f"{topic}: {model} against {subject}: better on {told[True]}; worse on {told[False]}."

@@ -294,7 +294,9 @@ def test_report_on_a_stream_of_news_says_when_counting_wins() -> None:
     asleep += [f"retrieval.prior.{of}_half_lives_ms=[1]" for of in ("popularity", "transition")]
     said = _report(SimulatedDataset(news), *asleep)["words"]
     (retrieval,) = [one for one in said if one.startswith("Retrieval: ")]
-    assert retrieval.startswith("Retrieval: popular WINS against the retriever: recall@20 -0.")
+    assert retrieval.startswith(
+        "Retrieval: popular WINS against the retriever, which is behind: recall@20 -0."
+    )
 
 
 def test_times_out_of_order_are_counted_as_late_and_measured() -> None:

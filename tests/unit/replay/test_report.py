@@ -199,14 +199,20 @@ def test_words_say_it_when_a_baseline_wins() -> None:
     )
     ranking, retrieval, _ = in_words(turned, FEW)
     assert "too" not in retrieval
-    assert ranking.startswith("Ranking: counters/item WINS against online+memory: AUC -0.")
-    assert retrieval.startswith("Retrieval: popular WINS against the retriever: recall@20 -")
+    assert ranking.startswith(
+        "Ranking: counters/item WINS against online+memory, which is behind: AUC -0."
+    )
+    assert retrieval.startswith(
+        "Retrieval: popular WINS against the retriever, which is behind: recall@20 -"
+    )
 
 
 def test_words_name_every_baseline_of_retrieval_that_wins() -> None:
     lost = {"online": [900] * 42, "popular": [15, 15, 901] * 14, "item-item": [2] * 42}
     (retrieval,) = [one for one in in_words(records([1, 0], {}, ranks=lost), FEW) if "WINS" in one]
-    assert retrieval.startswith("Retrieval: item-item WINS against the retriever: recall@20 -1.0")
+    assert retrieval.startswith(
+        "Retrieval: item-item WINS against the retriever, which is behind: recall@20 -1.0"
+    )
     assert " popular wins against it too: recall@20 -0.6" in retrieval
     lost["popular"] = [901] * 42
     (retrieval,) = [one for one in in_words(records([1, 0], {}, ranks=lost), FEW) if "WINS" in one]
