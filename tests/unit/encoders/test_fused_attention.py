@@ -18,6 +18,7 @@ import torch
 from domain.errors import ConfigError
 from encoders import fused_attention
 from encoders.fused_attention import use_fused
+from tests.needed_tools import need_module
 
 ROOT = Path(__file__).parents[3]
 Q = torch.zeros(1, 2, 1, 4)
@@ -26,7 +27,7 @@ TIMES = torch.zeros(1, 2, dtype=torch.int64)
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    pytest.importorskip("triton")
+    need_module("triton")
     ended = subprocess.run(
         [sys.executable, "-m", "tests.unit.encoders.fused_cases"],
         cwd=ROOT,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from domain.examples import LabeledRequest, Role
 from domain.requests import CapturedRequest
 from ranking.trees import TreesRival
-
-pytest.importorskip("lightgbm")
 
 
 def captured(rng: np.random.Generator, num_items: int = 2) -> CapturedRequest:
